@@ -1,0 +1,55 @@
+"""Every error that mmstream raises on purpose.
+
+    MmstreamError
+      + ConfigError         a key, value, file or flag in the configuration is wrong
+      + SourceError         a file, URL or device cannot be opened or read
+      + FeatureError        samples or pixels do not fit what a feature was set up for
+      + ScorerError         a detector or model cannot be built or run
+      + SinkError           a message could not be delivered and is lost
+        - BrokerError       the MQTT broker cannot be reached or refused us
+      + StateError          a call out of order: pushed after flush, run twice
+
+Each message names the offending thing and what is allowed. None holds a credential: URLs go
+through `mask_credentials` first.
+"""
+
+import re
+
+_USERINFO = re.compile(r"(?<=://)[^/@\s]*@")
+
+
+class MmstreamError(Exception):
+    """Base of all of them; the command line prints it as one line and no traceback."""
+
+
+class ConfigError(MmstreamError):
+    """The configuration is wrong; the text says file:line:column, the key and what is allowed."""
+
+
+class SourceError(MmstreamError):
+    """A source cannot be opened or read; the text names it, without credentials."""
+
+
+class FeatureError(MmstreamError):
+    """Samples or pixels do not fit the settings of the feature that got them."""
+
+
+class ScorerError(MmstreamError):
+    """A detector or model cannot be built or run; the text names it."""
+
+
+class SinkError(MmstreamError):
+    """A message could not be delivered: it is lost unless the caller keeps it."""
+
+
+class BrokerError(SinkError):
+    """The MQTT broker cannot be reached, or refused the connection; the text says why."""
+
+
+class StateError(MmstreamError):
+    """A call came out of order; a mistake in the calling code."""
+
+
+def mask_credentials(text: str) -> str:
+    """`text` with the user information of every URL in it replaced by `***`."""
+    return _USERINFO.sub("***@", text)

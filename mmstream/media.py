@@ -1,0 +1,307 @@
+"""The records that flow from sources to heads: frozen, validated, stamped with capture time.
+
+All instants are integer nanoseconds of one source's clock (see docs/time.md). Arrays are
+read-only: whoever needs to change one copies it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+NS_PER_SEC = 1_000_000_000
+
+Modality = Literal["audio", "video", "text"]
+StreamKind = Literal["audio", "video"]
+
+_ROUNDING = 1e-6
+_Scalar = TypeVar("_Scalar", bound=np.generic)
+
+Floats = NDArray[np.float32]
+"""An array of 32-bit floats."""
+Bytes = NDArray[np.uint8]
+"""An array of unsigned bytes."""
+
+
+def secs_to_ns(secs: float) -> int:
+    """`secs` seconds as nanoseconds, rounded."""
+    return round(secs * NS_PER_SEC)
+
+
+def samples_to_ns(n_samples: int, rate_hz: int) -> int:
+    """How long `n_samples` last at `rate_hz`, rounded to a nanosecond."""
+    return (n_samples * NS_PER_SEC + rate_hz // 2) // rate_hz
+
+
+def ns_to_samples(duration_ns: int, rate_hz: int) -> int:
+    """The sample index nearest to `duration_ns` at `rate_hz`."""
+    return (duration_ns * rate_hz + NS_PER_SEC // 2) // NS_PER_SEC
+
+
+def read_only(array: NDArray[_Scalar]) -> NDArray[_Scalar]:
+    """`array` itself, with writing switched off."""
+    array.flags.writeable = False
+    return array
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Span:
+    """A half-open stretch of time: [start_ns, end_ns)."""
+
+    start_ns: int
+    end_ns: int
+
+    def __post_init__(self) -> None:
+        if self.end_ns < self.start_ns:
+            msg = f"a span cannot end before it starts: got {self.start_ns=} {self.end_ns=}"
+            raise ValueError(msg)
+
+    @property
+    def duration_ns(self) -> int:
+        """Its length."""
+        return self.end_ns - self.start_ns
+
+    def contains(self, at_ns: int) -> bool:
+        """Whether the instant lies inside; the end does not."""
+        return self.start_ns <= at_ns < self.end_ns
+
+    def overlap_ns(self, other: "Span") -> int:
+        """How much time the two share; 0 when they only touch."""
+        return max(0, min(self.end_ns, other.end_ns) - max(self.start_ns, other.start_ns))
+
+
+@dataclass(frozen=True, slots=True)
+class AudioChunk:
+    """Consecutive samples of one source, mixed to mono."""
+
+    source: str
+    start_ns: int
+    """When the first sample was captured."""
+    rate_hz: int
+    samples: Floats
+    """[n], n >= 1, nominally -1..1."""
+
+    def __post_init__(self) -> None:
+        if self.rate_hz <= 0:
+            msg = f"a chunk needs a positive rate: got {self.rate_hz=}"
+            raise ValueError(msg)
+        if self.samples.ndim != 1 or self.samples.size == 0 or self.samples.dtype != np.float32:
+            msg = (
+                "a chunk holds [n >= 1] float32 samples: "
+                f"got {self.samples.shape=} {self.samples.dtype=}"
+            )
+            raise ValueError(msg)
+        read_only(self.samples)
+
+    @property
+    def end_ns(self) -> int:
+        """When the sample after the last would have been captured."""
+        return self.start_ns + samples_to_ns(self.samples.size, self.rate_hz)
+
+    def __repr__(self) -> str:
+        """Shape, not samples."""
+        return (
+            f"AudioChunk({self.source!r}, {self.start_ns}, {self.rate_hz}, [{self.samples.size}])"
+        )
+
+
+class Image(Protocol):
+    """A picture: cheap to look at in luma, in colour on demand (on the worker)."""
+
+    @property
+    def width(self) -> int:
+        """Pixels across."""
+        ...
+
+    @property
+    def height(self) -> int:
+        """Pixels down."""
+        ...
+
+    @property
+    def nbytes(self) -> int:
+        """What it holds in memory."""
+        ...
+
+    @property
+    def luma(self) -> Bytes:
+        """[height, width] brightness as coded (16..235 for most video); a view where it can be."""
+        ...
+
+    def rgb(self, size: tuple[int, int] | None = None) -> Bytes:
+        """[h, w, 3], scaled to `size` = (width, height) if given; the last one made is kept."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class VideoFrame:
+    """One picture of one source."""
+
+    source: str
+    start_ns: int
+    """When it was captured, i.e. when it starts to be true."""
+    image: Image
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStarted:
+    """A source has opened; the first item of every stream, and again after each restart."""
+
+    source: str
+    streams: frozenset[StreamKind]
+    """What it will send. A hop waits for all of them."""
+    utc_offset_ns: int
+    """Added to a capture instant it gives nanoseconds since 1970."""
+    clock_offset_ns: int | None
+    """Added to a capture instant it gives the monotonic clock's; None where media is read faster
+    than it plays, so that latency means nothing."""
+
+    def __post_init__(self) -> None:
+        if not self.streams:
+            msg = f"a source sends audio, video or both: {self.source} has neither"
+            raise ValueError(msg)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamBound:
+    """Nothing of this stream that starts before `at_ns` will come any more.
+
+    MediaPipe's timestamp bound: lets hops settle when a stream is silent, or has ended before
+    the other.
+    """
+
+    source: str
+    stream: StreamKind
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStalled:
+    """A live source has sent nothing for too long; it may come back."""
+
+    source: str
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class SourceEnded:
+    """A source has sent its last item (until it is started again)."""
+
+    source: str
+
+
+MediaItem = SourceStarted | AudioChunk | VideoFrame | StreamBound
+"""What a source yields."""
+SourceItem = MediaItem | SourceStalled | SourceEnded
+"""What reaches windows: the runtime adds stalls and the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """One settled slice of a source's time: disjoint from its neighbours, delivered once."""
+
+    source: str
+    index: int
+    """`span.start_ns // span.duration_ns`: hops lie on a grid that starts at 0."""
+    span: Span
+    rate_hz: int
+    samples: Floats
+    """[n]: exactly the span at `rate_hz`, zeros where nothing was heard; n = 0: has no sound."""
+    heard: NDArray[np.bool_]
+    """[n]: False where audio is missing."""
+    frames: tuple[VideoFrame, ...]
+    """Those that start inside the span, in order."""
+    gap_before: bool = False
+    """Hops before this one were dropped or never came: stateful parts start anew or honour it."""
+
+    def __post_init__(self) -> None:
+        if self.samples.shape != self.heard.shape or self.samples.ndim != 1:
+            msg = f"a hop needs one flag per sample: got {self.samples.shape=} {self.heard.shape=}"
+            raise ValueError(msg)
+        if any(not self.span.contains(frame.start_ns) for frame in self.frames):
+            msg = f"a hop holds only frames that start inside it: got {self.span=}"
+            raise ValueError(msg)
+        read_only(self.samples)
+        read_only(self.heard)
+
+    def __repr__(self) -> str:
+        """Shape, not samples."""
+        return (
+            f"Hop({self.source!r}, {self.index}, samples=[{self.samples.size}], "
+            f"frames={len(self.frames)}, gap_before={self.gap_before})"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A rectangle as fractions of the picture, 0..1 from the top left corner."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+    def __post_init__(self) -> None:
+        far_x, far_y = self.x + self.width, self.y + self.height
+        if min(self.x, self.y, self.width, self.height) < 0 or max(far_x, far_y) > 1 + _ROUNDING:
+            msg = f"a box lies inside the picture: got {self}"
+            raise ValueError(msg)
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """A place where a detector sees its label at one instant; the evidence behind a score."""
+
+    label: str
+    at_ns: int
+    modality: Modality
+    detector: str
+    score: float
+    """0..1"""
+    box: Box | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """What one output was at each of some instants; a value holds until the next."""
+
+    at_ns: NDArray[np.int64]
+    """[t], rising"""
+    values: Floats
+    """[t, ...]"""
+
+    def __post_init__(self) -> None:
+        if self.at_ns.ndim != 1 or self.values.shape[:1] != self.at_ns.shape:
+            msg = (
+                f"a series has one value per instant: got {self.at_ns.shape=} {self.values.shape=}"
+            )
+            raise ValueError(msg)
+        if np.any(np.diff(self.at_ns) <= 0):
+            msg = "the instants of a series rise"
+            raise ValueError(msg)
+        read_only(self.at_ns)
+        read_only(self.values)
+
+
+@dataclass(frozen=True, slots=True)
+class TimedText:
+    """Words known to belong to a span (a transcript, a sign that was read)."""
+
+    span: Span
+    text: str
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What the worker made of one hop."""
+
+    source: str
+    index: int
+    span: Span
+    outputs: Mapping[str, Series] = field(default_factory=dict)
+    """By label or output name. A label's values are [t] in 0..1, where 0.5 is the detector's own
+    point of decision; the events head reads those. No entry: not scored, which is not 0."""
+    detections: tuple[Detection, ...] = ()
+    texts: tuple[TimedText, ...] = ()

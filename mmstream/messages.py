@@ -1,0 +1,355 @@
+"""What leaves: the content of every message, its stamp, its topic and its JSON Schema.
+
+A head or rule makes the content (`Event`, `Alert`, `Caption`: a pure function of what it was
+pushed); the runtime stamps it on the way out (`Stamp`: who said it, when, with which number).
+On the wire both lie flat in one JSON object. docs/wire.md is generated from this module.
+"""
+
+import json
+import re
+import unicodedata
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import ClassVar, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, create_model
+
+from mmstream.media import Modality
+
+SCHEMA_VERSION: Final = 1
+RESERVED_SOURCES: Final = frozenset({"status", "info", "stats", "request", "response"})
+ID_PATTERN: Final = r"^[A-Za-z0-9_-]{1,64}$"
+
+EndReason = Literal["quiet", "source_ended", "source_stalled", "shutdown", "restart"]
+HealthState = Literal["connecting", "online", "degraded", "stalled", "offline"]
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def iso_utc(utc_ns: int) -> str:
+    """Nanoseconds since 1970 as ISO 8601 in UTC with milliseconds: 2026-11-23T10:00:00.250Z."""
+    instant = _EPOCH + timedelta(microseconds=utc_ns // 1_000_000 * 1000)
+    return instant.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def epoch_secs(utc_ns: int) -> float:
+    """Nanoseconds since 1970 as float seconds, to the microsecond (all a float can carry)."""
+    return round(utc_ns / 1e9, 6)
+
+
+def slug(text: str) -> str:
+    """`text` as a topic level: lower-case letters, digits and `_`.
+
+    Raises:
+        ValueError: nothing of it is left.
+    """
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
+    level = re.sub(r"[^a-z0-9]+", "_", plain).strip("_")
+    if not level:
+        msg = f"no letter or digit in {text!r}"
+        raise ValueError(msg)
+    return level
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Content(_Record):
+    """Base of what a message says."""
+
+    TOPIC: ClassVar[str]
+    """Below `mmstream/<node>`, with `{source}` where it belongs to one."""
+    RETAINED: ClassVar[bool] = False
+    QOS: ClassVar[int] = 0
+    NUMBERED: ClassVar[bool] = False
+    """Whether it carries `seq`."""
+
+
+class WireBox(_Record):
+    """A rectangle as fractions of the picture, from the top left corner."""
+
+    x: float = Field(ge=0, le=1)
+    y: float = Field(ge=0, le=1)
+    width: float = Field(ge=0, le=1)
+    height: float = Field(ge=0, le=1)
+
+
+class Evidence(_Record):
+    """One observation that an event rests on."""
+
+    modality: Modality
+    detector: str
+    label: str
+    score: float = Field(ge=0, le=1)
+    t_start: float
+    """Seconds since 1970."""
+    t_end: float
+    """Seconds since 1970."""
+    box: WireBox | None = None
+
+
+class Contribution(_Record):
+    """How much of the score is gone when one modality is left out, 0..1 each."""
+
+    audio: float = Field(0, ge=0, le=1)
+    video: float = Field(0, ge=0, le=1)
+    text: float = Field(0, ge=0, le=1)
+
+
+class Event(Content):
+    """One step in the life of something seen or heard: it starts, changes, ends."""
+
+    TOPIC = "{source}/event"
+    QOS = 1
+    NUMBERED = True
+
+    id: str
+    """The same from start to end; a replay of the same media gives the same."""
+    type: Literal["start", "update", "end"]
+    source: str
+    label: str
+    kind: Literal["audio", "video", "av"]
+    score: float = Field(ge=0, le=1)
+    """Now."""
+    top_score: float = Field(ge=0, le=1)
+    """The highest since the start."""
+    ts_start: str
+    """Capture time at which it began, ISO 8601 UTC."""
+    t_start: float
+    """The same as seconds since 1970."""
+    ts_end: str | None = None
+    """Capture time at which it was over; null until the end."""
+    t_end: float | None = None
+    """The same as seconds since 1970."""
+    evidence: tuple[Evidence, ...] = ()
+    contribution: Contribution
+    end_reason: EndReason | None = None
+    """Why it ended; null until the end."""
+
+
+class Alert(Content):
+    """A rule fired."""
+
+    TOPIC = "{source}/alert"
+    QOS = 1
+    NUMBERED = True
+
+    id: str
+    rule: str
+    source: str
+    severity: Literal["info", "warning", "critical"]
+    events: tuple[str, ...]
+    """The ids of the events that made it fire."""
+    ts_start: str
+    """Capture time at which its condition began, ISO 8601 UTC."""
+    t_start: float
+    """The same as seconds since 1970."""
+    evidence: tuple[Evidence, ...] = ()
+    snapshot_url: str | None = None
+    clip_url: str | None = None
+
+
+class Word(_Record):
+    """One word of a caption."""
+
+    text: str
+    t_start: float
+    t_end: float
+    confidence: float = Field(ge=0, le=1)
+
+
+class Caption(Content):
+    """What is said, heard or seen, as text; a partial may be revised, a final never."""
+
+    TOPIC = "{source}/caption/{state}"
+    QOS = 1
+    NUMBERED = True
+
+    id: str
+    state: Literal["partial", "final"]
+    revision: int = Field(ge=0)
+    source: str
+    text: str
+    kind: Literal["speech", "sound", "scene"]
+    ts_start: str
+    t_start: float
+    ts_end: str
+    t_end: float
+    words: tuple[Word, ...] = ()
+    confidence: float = Field(ge=0, le=1)
+    language: str
+    """BCP 47."""
+
+
+class Health(Content):
+    """How a source is."""
+
+    TOPIC = "{source}/health"
+    RETAINED = True
+    QOS = 1
+
+    source: str
+    state: HealthState
+    reason: str
+    """In words, without credentials."""
+    since: str
+    """When it came into this state, ISO 8601 UTC."""
+    video_fps: float | None = None
+    """Frames per second of capture time, lately; null without video."""
+    audio_rms: float | None = None
+    """Root mean square level of the sound, lately, in dBFS; null without audio."""
+    restarts: int = 0
+
+
+class SourceInfo(_Record):
+    """What a source is and what may be said about it."""
+
+    id: str
+    labels: tuple[str, ...]
+
+
+class Info(Content):
+    """Who is speaking."""
+
+    TOPIC = "info"
+    RETAINED = True
+    QOS = 1
+
+    version: str
+    started: str
+    """When this boot began, ISO 8601 UTC."""
+    sources: tuple[SourceInfo, ...]
+    schemas: dict[str, int]
+    """The schema version of each kind of message."""
+    capabilities: tuple[str, ...]
+
+
+class StageReport(_Record):
+    """What one stage has done since boot; latencies over the last few minutes."""
+
+    n_in: int
+    n_out: int
+    dropped: dict[str, int]
+    """By reason."""
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    p99_ms: float | None = None
+
+
+class Stats(Content):
+    """Counters and latencies of every stage."""
+
+    TOPIC = "stats"
+
+    stages: dict[str, StageReport]
+    batch_size: float | None = None
+    """Mean hops per batch of the worker."""
+    device: str
+    """Where the worker computes."""
+
+
+class Response(Content):
+    """The answer to a request."""
+
+    TOPIC = "response/{verb}"
+    QOS = 1
+
+    verb: str
+    transaction: str
+    status: Literal["ok", "error"]
+    error: str | None = None
+    result: dict[str, JsonValue] = Field(default_factory=dict)
+
+
+class Command(_Record):
+    """What comes in, from MQTT or the API."""
+
+    verb: str
+    transaction: str
+    source: str | None = None
+    arguments: dict[str, JsonValue] = Field(default_factory=dict)
+
+
+class Stamp(_Record):
+    """Who sent a message, when, and which one it is."""
+
+    v: int = SCHEMA_VERSION
+    node: str = Field(pattern=ID_PATTERN)
+    boot_id: str
+    """A new one each time the process starts."""
+    ts_emit: str
+    """When the message was made, ISO 8601 UTC."""
+
+
+class NumberedStamp(Stamp):
+    """The stamp of events, alerts and captions."""
+
+    seq: int = Field(ge=0)
+    """Counts up by one per node and boot: a gap is a loss."""
+    latency_ms: float | None = None
+    """From the capture of what decided it to `ts_emit`; null when media is read faster than it
+    plays."""
+    late: bool = False
+    """It waited in the spool for the broker to come back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A message ready for any sink: content, stamp, and where it goes."""
+
+    content: Content
+    stamp: Stamp
+
+    @property
+    def topic(self) -> str:
+        """`mmstream/<node>/...` with the default base."""
+        return f"{base_topic(self.stamp.node)}/{subtopic(self.content)}"
+
+    def payload(self) -> dict[str, JsonValue]:
+        """The flat JSON object that goes on the wire."""
+        return self.stamp.model_dump(mode="json") | self.content.model_dump(mode="json")
+
+    def to_json(self) -> str:
+        """The payload as one line."""
+        return json.dumps(self.payload(), ensure_ascii=False, separators=(",", ":"))
+
+
+def base_topic(node: str) -> str:
+    """Where everything of a node lies."""
+    return f"mmstream/{node}"
+
+
+def subtopic(content: Content) -> str:
+    """Where a message lies below its node."""
+    fields = {
+        name: str(getattr(content, name))
+        for name in ("source", "state", "verb")
+        if hasattr(content, name)
+    }
+    return content.TOPIC.format(**fields)
+
+
+CONTENTS: Final[tuple[type[Content], ...]] = (
+    Event,
+    Alert,
+    Caption,
+    Health,
+    Info,
+    Stats,
+    Response,
+)
+
+
+@cache
+def wire_model(content: type[Content]) -> type[BaseModel]:
+    """The model of a whole message on the wire: its stamp and its content, flat."""
+    stamp = NumberedStamp if content.NUMBERED else Stamp
+    return create_model(content.__name__, __base__=(stamp, content), __doc__=content.__doc__)
+
+
+def json_schema(content: type[Content]) -> dict[str, JsonValue]:
+    """The JSON Schema (2020-12) of a whole message on the wire."""
+    schema: dict[str, JsonValue] = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    return schema | wire_model(content).model_json_schema(mode="serialization")

@@ -1,0 +1,142 @@
+"""The protocols of the stream; read this first.
+
+    Source -> [rings, windows] -> Hop -> Scorer (on the worker) -> Scores -> head -> Event
+                                                                            -> Sink
+
+A stage knows the records it takes and gives (`mmstream.media`, `mmstream.messages`) and no other
+stage. Extending mmstream is passing an object that fits one of these.
+"""
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from enum import IntEnum
+from typing import Protocol, TypeVar
+
+from mmstream.media import Hop, MediaItem, Scores
+from mmstream.messages import Published
+
+_In_contra = TypeVar("_In_contra", contravariant=True)
+_Out_co = TypeVar("_Out_co", covariant=True)
+
+
+class Source(Protocol):
+    """Something with a camera, a microphone or both."""
+
+    @property
+    def name(self) -> str:
+        """Its id on the wire."""
+        ...
+
+    @property
+    def live(self) -> bool:
+        """Whether it goes on without us: what is not taken in time is lost."""
+        ...
+
+    def stream(self) -> AbstractAsyncContextManager[AsyncIterator[MediaItem]]:
+        """Open it: `SourceStarted` first, then chunks and frames; the iterator's end is the end.
+
+        Raises:
+            SourceError: it cannot be opened, or reading it failed.
+        """
+        ...
+
+
+class Reader(Protocol):
+    """A source that blocks; `mmstream.runtime.capture` gives it a thread and makes it a Source."""
+
+    @property
+    def name(self) -> str:
+        """Its id on the wire."""
+        ...
+
+    @property
+    def live(self) -> bool:
+        """Whether it goes on without us: what is not taken in time is lost."""
+        ...
+
+    def read(self) -> AbstractContextManager[Iterator[MediaItem]]:
+        """As `Source.stream`, blocking; opened, read and closed on one thread."""
+        ...
+
+
+class Stage(Protocol[_In_contra, _Out_co]):
+    """A pure step: the same pushes give the same outputs. One owner, no threads, no clock."""
+
+    def push(self, item: _In_contra, /) -> Sequence[_Out_co]:
+        """Take one item; give what it completes."""
+        ...
+
+    def flush(self) -> Sequence[_Out_co]:
+        """No more items come: give the rest."""
+        ...
+
+
+class Load(IntEnum):
+    """How much a scorer may cost just now; the worker raises it step by step when it is behind."""
+
+    FULL = 0
+    STRETCHED = 1
+    """Optional cadences (person, face) are stretched; the rest is as ever."""
+    INGEST = 2
+    """Keep state in step with the hop, score nothing: `Scores.outputs` stays empty."""
+
+
+class Scorer(Protocol):
+    """Detectors and models: hops in, scores out; on the worker thread, with state per source."""
+
+    def score(self, hops: Sequence[Hop], load: Load) -> Sequence[Scores]:
+        """One per hop, in order. Hops of several sources may be mixed; one source's are in order.
+
+        A hop with `gap_before` follows lost time: state that spans hops must not bridge it.
+        """
+        ...
+
+    def forget(self, source: str) -> None:
+        """The source ended or started anew: drop its state."""
+        ...
+
+
+class ScorerSpec(Protocol):
+    """A frozen, picklable description of a scorer."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels that its scores may hold."""
+        ...
+
+    def build(self, device: str) -> Scorer:
+        """Make it, on the worker's thread; `device` is `cpu`, `cuda` or `cuda:N`.
+
+        Raises:
+            ScorerError: what it needs is not there.
+        """
+        ...
+
+
+class Sink(Protocol):
+    """Where messages go."""
+
+    @property
+    def name(self) -> str:
+        """For counters and logs."""
+        ...
+
+    async def publish(self, message: Published) -> None:
+        """Take a message; returns when it is out of our hands or safely queued.
+
+        Raises:
+            SinkError: it is lost.
+        """
+        ...
+
+    async def run(self) -> None:
+        """Serve until `close`; the runtime gives it a task of its own.
+
+        Raises:
+            SinkError: it can never work (wrong credentials, a folder that is not there).
+        """
+        ...
+
+    async def close(self) -> None:
+        """Deliver what is queued, say goodbye, let `run` return; bounded in time by the sink."""
+        ...

@@ -1,0 +1,28 @@
+"""What every test may use: the shared recordings, and a guard against blocking the event loop."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from blockbuster import BlockBuster, blockbuster_ctx
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of real recordings, with MANIFEST.tsv."""
+    folder = Path(os.environ.get("MMSTREAM_DATA", ROOT.parent / "shared" / "data"))
+    if not (folder / "MANIFEST.tsv").is_file():
+        reason = f"no recordings at {folder}; MMSTREAM_DATA may name another place"
+        if os.environ.get("MMSTREAM_REQUIRE_DATA") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _loop_is_never_blocked() -> Iterator[BlockBuster]:
+    with blockbuster_ctx("mmstream") as blockbuster:
+        yield blockbuster
