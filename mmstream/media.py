@@ -235,6 +235,15 @@ class Hop:
 
 
 @dataclass(frozen=True, slots=True)
+class Label:
+    """Something that a scorer may say, and what it says it from."""
+
+    name: str
+    modality: Modality
+    detector: str
+
+
+@dataclass(frozen=True, slots=True)
 class Box:
     """A rectangle as fractions of the picture, 0..1 from the top left corner."""
 

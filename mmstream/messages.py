@@ -129,6 +129,18 @@ class Event(Content):
     """Why it ended; null until the end."""
 
 
+class Open(Content):
+    """The events of a source that are open right now, in the order in which they began."""
+
+    TOPIC = "{source}/open"
+    RETAINED = True
+    QOS = 1
+
+    source: str
+    events: tuple[Event, ...]
+    """The last lifecycle message of each."""
+
+
 class Alert(Content):
     """A rule fired."""
 
@@ -296,6 +308,15 @@ class NumberedStamp(Stamp):
 
 
 @dataclass(frozen=True, slots=True)
+class Decided:
+    """What a head or rule says, before it is stamped."""
+
+    content: Content
+    at_ns: int
+    """The capture instant, on the source's clock, of the last thing that it rests on."""
+
+
+@dataclass(frozen=True, slots=True)
 class Published:
     """A message ready for any sink: content, stamp, and where it goes."""
 
@@ -316,9 +337,9 @@ class Published:
         return json.dumps(self.payload(), ensure_ascii=False, separators=(",", ":"))
 
 
-def base_topic(node: str) -> str:
+def base_topic(node: str, base: str = "mmstream") -> str:
     """Where everything of a node lies."""
-    return f"mmstream/{node}"
+    return f"{base}/{node}"
 
 
 def subtopic(content: Content) -> str:
@@ -333,6 +354,7 @@ def subtopic(content: Content) -> str:
 
 CONTENTS: Final[tuple[type[Content], ...]] = (
     Event,
+    Open,
     Alert,
     Caption,
     Health,

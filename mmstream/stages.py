@@ -12,8 +12,9 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from enum import IntEnum
 from typing import Protocol, TypeVar
 
-from mmstream.media import Hop, MediaItem, Scores
+from mmstream.media import Hop, Label, MediaItem, Scores
 from mmstream.messages import Published
+from mmstream.metrics import StageMetrics
 
 _In_contra = TypeVar("_In_contra", contravariant=True)
 _Out_co = TypeVar("_Out_co", covariant=True)
@@ -30,6 +31,11 @@ class Source(Protocol):
     @property
     def live(self) -> bool:
         """Whether it goes on without us: what is not taken in time is lost."""
+        ...
+
+    @property
+    def metrics(self) -> Sequence[StageMetrics]:
+        """What it counts: items that could not be used, by reason."""
         ...
 
     def stream(self) -> AbstractAsyncContextManager[AsyncIterator[MediaItem]]:
@@ -52,6 +58,11 @@ class Reader(Protocol):
     @property
     def live(self) -> bool:
         """Whether it goes on without us: what is not taken in time is lost."""
+        ...
+
+    @property
+    def metrics(self) -> Sequence[StageMetrics]:
+        """What it counts: items that could not be used, by reason."""
         ...
 
     def read(self) -> AbstractContextManager[Iterator[MediaItem]]:
@@ -100,8 +111,8 @@ class ScorerSpec(Protocol):
     """A frozen, picklable description of a scorer."""
 
     @property
-    def labels(self) -> tuple[str, ...]:
-        """The labels that its scores may hold."""
+    def labels(self) -> tuple[Label, ...]:
+        """What its scores may say."""
         ...
 
     def build(self, device: str) -> Scorer:

@@ -1,0 +1,1 @@
+"""Heads turn scores into messages: events here, captions later."""

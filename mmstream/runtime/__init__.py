@@ -1,0 +1,1 @@
+"""What makes the graph run: the only place that makes tasks and threads."""

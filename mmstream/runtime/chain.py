@@ -1,0 +1,219 @@
+"""One source's way through the graph: captured, cut, scored, said. Others never notice it."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from mmstream.clock import Clock
+from mmstream.errors import SourceError
+from mmstream.heads.events import EventHead, HeadItem
+from mmstream.media import (
+    NS_PER_SEC,
+    Hop,
+    MediaItem,
+    Scores,
+    SourceEnded,
+    SourceStalled,
+    SourceStarted,
+    secs_to_ns,
+)
+from mmstream.messages import Decided, HealthState
+from mmstream.metrics import StageMetrics
+from mmstream.runtime.gauge import SourceGauge
+from mmstream.runtime.outlet import Outlet
+from mmstream.stages import Source
+from mmstream.windows import HopCutter
+from mmstream.worker import Worker
+
+MAX_IN_FLIGHT: Final = 16
+"""Hops of a file between cutting and saying; more wait, so that nothing piles up."""
+MAX_TO_SAY: Final = 256
+"""Scores that may wait for slow sinks, more than a file ever has in flight."""
+STALL_SECS: Final = 5.0
+"""A live source that sends nothing for so long has stalled."""
+DRAIN_SECS: Final = 0.7
+"""How long the last hops may take to be scored when we shut down."""
+FIRST_RETRY_SECS: Final = 0.5
+MAX_RETRY_SECS: Final = 60.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """The parts that belong to one source."""
+
+    source: Source
+    cutter: HopCutter
+    head: EventHead
+
+
+class ChainRunner:
+    """Runs one chain on the loop: `capture` and `speak` are its two tasks."""
+
+    def __init__(self, chain: Chain, worker: Worker, outlet: Outlet, clock: Clock) -> None:
+        """Nothing runs yet."""
+        self.gauge = SourceGauge(chain.source.name, clock.utc_ns())
+        self.metrics = StageMetrics(f"heads/{chain.source.name}")
+        self.error: SourceError | None = None
+        """Why the source could not be opened or read, if it came to an end by that."""
+        self.settled = asyncio.Event()
+        """Set once the source has started, or failed."""
+        self.changed = asyncio.Event()
+        """Set when the health has changed since it was last told."""
+        self._chain = chain
+        self._worker = worker
+        self._outlet = outlet
+        self._clock = clock
+        self._clock_offset_ns: int | None = None
+        self._to_say: asyncio.Queue[HeadItem | None] = asyncio.Queue(MAX_TO_SAY)
+        self._n_in_flight = 0
+        self._drained = asyncio.Event()
+        self._drained.set()
+        self._room = asyncio.Semaphore(MAX_IN_FLIGHT)
+        self._last_item_ns = clock.monotonic_ns()
+
+    async def capture(self) -> None:
+        """Stream the source; a live one is opened again, with backoff, whenever it ends."""
+        source = self._chain.source
+        delay_secs = FIRST_RETRY_SECS
+        while True:
+            started_ns = self._clock.monotonic_ns()
+            try:
+                await self._stream()
+            except SourceError as error:
+                self.error = error
+                self._enter("offline", str(error))
+                _log.error("%s: %s", source.name, error)
+            else:
+                self.error = None
+                self._enter("offline", "ended")
+            await self._mark(SourceEnded(source.name))
+            self.settled.set()
+            if not source.live:
+                return
+            if self._clock.monotonic_ns() - started_ns > secs_to_ns(MAX_RETRY_SECS):
+                delay_secs = FIRST_RETRY_SECS
+            await asyncio.sleep(delay_secs * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+            delay_secs = min(MAX_RETRY_SECS, 2 * delay_secs)
+            self.gauge.n_restarts += 1
+            self._enter("connecting", "opening again")
+
+    async def speak(self) -> None:
+        """Turn scores into messages, in order, until `finish`."""
+        head = self._chain.head
+        while (item := await self._to_say.get()) is not None:
+            self.metrics.n_in += 1
+            for decided in head.push(item):
+                await self._say(decided)
+            if isinstance(item, Scores) and not self._chain.source.live:
+                self._room.release()
+        for decided in head.flush():
+            await self._say(decided)
+
+    def deliver(self, scores: Scores) -> None:
+        """The worker has scored a hop."""
+        self._count_in_flight(-1)
+        if self._clock_offset_ns is not None:
+            captured_ns = self._clock_offset_ns + scores.span.end_ns
+            self.gauge.lag_ms = round((self._clock.monotonic_ns() - captured_ns) / 1e6, 1)
+        if self._to_say.full():
+            self.metrics.drop("sinks_behind")
+        else:
+            self._to_say.put_nowait(scores)
+
+    async def finish(self) -> None:
+        """Shut down: score what is cut, for a moment, and let `speak` end what is open."""
+        for hop in self._chain.cutter.flush():
+            self._submit_now(hop)
+        try:
+            async with asyncio.timeout(DRAIN_SECS):
+                await self._drained.wait()
+        except TimeoutError:
+            self.metrics.drop("unscored_at_shutdown", self._n_in_flight)
+        await self._to_say.put(None)
+
+    @property
+    def stages(self) -> Sequence[StageMetrics]:
+        """The counters of its stages."""
+        return (*self._chain.source.metrics, self._chain.cutter.metrics, self.metrics)
+
+    async def _stream(self) -> None:
+        async with self._chain.source.stream() as items:
+            watchdog = self._watch() if self._chain.source.live else None
+            try:
+                async for item in items:
+                    self._last_item_ns = self._clock.monotonic_ns()
+                    await self._take(item)
+            finally:
+                if watchdog is not None:
+                    watchdog.cancel()
+
+    async def _take(self, item: MediaItem) -> None:
+        self.gauge.see(item)
+        for hop in self._chain.cutter.push(item):
+            if not self._chain.source.live:
+                await self._room.acquire()
+            self._submit_now(hop)
+        if isinstance(item, SourceStarted):
+            self.error = None
+            self._clock_offset_ns = item.clock_offset_ns
+            self._enter("online", "streaming")
+            await self._mark(item)
+            self.settled.set()
+        elif self.gauge.state == "stalled":
+            self._enter("online", "streaming again")
+
+    def _submit_now(self, hop: Hop) -> None:
+        self._count_in_flight(1)
+        n_dropped = self._worker.submit(hop, live=self._chain.source.live)
+        self._count_in_flight(-n_dropped)
+
+    def _count_in_flight(self, n: int) -> None:
+        self._n_in_flight += n
+        if self._n_in_flight == 0:
+            self._drained.set()
+        else:
+            self._drained.clear()
+
+    async def _mark(self, item: SourceStarted | SourceStalled | SourceEnded) -> None:
+        """Tell the head, after all that was cut before is scored."""
+        if isinstance(item, SourceEnded | SourceStalled):
+            for hop in self._chain.cutter.push(item):
+                self._submit_now(hop)
+        await self._drained.wait()
+        if isinstance(item, SourceEnded):
+            self._worker.forget(self._chain.source.name)
+        await self._to_say.put(item)
+
+    async def _say(self, decided: Decided) -> None:
+        captured_ns = None
+        if self._clock_offset_ns is not None:
+            captured_ns = self._clock_offset_ns + decided.at_ns
+        self.metrics.n_out += 1
+        if captured_ns is not None:
+            self.metrics.latencies.add(self._clock.monotonic_ns() - captured_ns)
+        await self._outlet.say(decided.content, captured_ns=captured_ns)
+
+    def _watch(self) -> asyncio.Task[None]:
+        name = f"{self._chain.source.name}.watchdog"
+        return asyncio.create_task(self._mark_stalls(), name=name)
+
+    async def _mark_stalls(self) -> None:
+        while True:
+            quiet_ns = self._clock.monotonic_ns() - self._last_item_ns
+            await asyncio.sleep(max(0.05, STALL_SECS - quiet_ns / NS_PER_SEC))
+            now_ns = self._clock.monotonic_ns()
+            if now_ns - self._last_item_ns < secs_to_ns(STALL_SECS):
+                continue
+            if self.gauge.state == "online":
+                self._enter("stalled", f"nothing came for {STALL_SECS:g} s")
+                at_ns = now_ns - (self._clock_offset_ns or 0)
+                await self._mark(SourceStalled(self._chain.source.name, at_ns))
+
+    def _enter(self, state: HealthState, reason: str) -> None:
+        self.gauge.enter(state, reason, self._clock.utc_ns())
+        self.changed.set()

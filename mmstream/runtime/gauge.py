@@ -1,0 +1,99 @@
+"""How a source is doing: state, frame rate and sound level, from the items that pass."""
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from mmstream.media import NS_PER_SEC, AudioChunk, SourceStarted, StreamKind, VideoFrame
+from mmstream.messages import Health, HealthState, iso_utc
+
+WINDOW_NS: Final = 2 * NS_PER_SEC
+"""Rates and levels are of the last so much capture time."""
+QUIETEST_DBFS: Final = -120.0
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStatus:
+    """One look at a source."""
+
+    source: str
+    state: HealthState
+    reason: str
+    video_fps: float | None
+    audio_dbfs: float | None
+    lag_ms: float | None
+    """How long after its capture the last scored hop was scored; None where that means nothing."""
+
+
+class SourceGauge:
+    """Counts what passes; cheap enough for every item."""
+
+    def __init__(self, source: str, since_utc_ns: int) -> None:
+        """The source is being opened."""
+        self.lag_ms: float | None = None
+        self.n_restarts = 0
+        self._source = source
+        self.state: HealthState = "connecting"
+        self._reason = "opening"
+        self._since_utc_ns = since_utc_ns
+        self._streams: frozenset[StreamKind] = frozenset()
+        self._frames_ns: deque[int] = deque(maxlen=1024)
+        self._energies: deque[tuple[int, float, int]] = deque(maxlen=1024)
+
+    def enter(self, state: HealthState, reason: str, utc_ns: int) -> None:
+        """The source is now in this state."""
+        self.state, self._reason, self._since_utc_ns = state, reason, utc_ns
+
+    def see(self, item: object) -> None:
+        """Count an item."""
+        match item:
+            case SourceStarted():
+                self._streams = item.streams
+                self._frames_ns.clear()
+                self._energies.clear()
+            case VideoFrame():
+                self._frames_ns.append(item.start_ns)
+            case AudioChunk():
+                energy = float(np.dot(item.samples, item.samples))
+                self._energies.append((item.end_ns, energy, item.samples.size))
+
+    def status(self) -> SourceStatus:
+        """How it is now."""
+        return SourceStatus(
+            self._source, self.state, self._reason, self._fps(), self._dbfs(), self.lag_ms
+        )
+
+    def health(self) -> Health:
+        """The same as a message."""
+        return Health(
+            source=self._source,
+            state=self.state,
+            reason=self._reason,
+            since=iso_utc(self._since_utc_ns),
+            video_fps=self._fps(),
+            audio_rms=self._dbfs(),
+            restarts=self.n_restarts,
+        )
+
+    def _fps(self) -> float | None:
+        if "video" not in self._streams:
+            return None
+        while self._frames_ns and self._frames_ns[0] < self._frames_ns[-1] - WINDOW_NS:
+            self._frames_ns.popleft()
+        if len(self._frames_ns) < 2:  # noqa: PLR2004 - a rate needs two instants
+            return 0.0
+        spread_ns = self._frames_ns[-1] - self._frames_ns[0]
+        return round((len(self._frames_ns) - 1) * NS_PER_SEC / max(spread_ns, 1), 2)
+
+    def _dbfs(self) -> float | None:
+        if "audio" not in self._streams:
+            return None
+        while self._energies and self._energies[0][0] < self._energies[-1][0] - WINDOW_NS:
+            self._energies.popleft()
+        energy = sum(energy for _, energy, _ in self._energies)
+        n_samples = sum(n for _, _, n in self._energies)
+        if energy <= 0 or n_samples == 0:
+            return QUIETEST_DBFS
+        return round(max(QUIETEST_DBFS, 10 * float(np.log10(energy / n_samples))), 1)

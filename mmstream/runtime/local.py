@@ -1,0 +1,213 @@
+"""Runs a graph on this machine: one event loop, one worker thread, a capture thread per reader."""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import mmstream
+from mmstream.clock import Clock
+from mmstream.errors import SourceError
+from mmstream.media import Scores
+from mmstream.messages import (
+    CONTENTS,
+    SCHEMA_VERSION,
+    Info,
+    SourceInfo,
+    StageReport,
+    Stats,
+    iso_utc,
+)
+from mmstream.metrics import StageMetrics
+from mmstream.runtime.chain import Chain, ChainRunner
+from mmstream.runtime.gauge import SourceStatus
+from mmstream.runtime.outlet import Outlet
+from mmstream.stages import ScorerSpec, Sink
+from mmstream.worker import Worker, WorkerSettings
+
+STATS_SECS: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """Everything that runs together: what a recipe builds."""
+
+    node: str
+    chains: tuple[Chain, ...]
+    specs: tuple[ScorerSpec, ...]
+    worker: WorkerSettings
+    sinks: tuple[Sink, ...]
+    reports: bool = True
+    """Whether health, info and stats are told beside what heads say; a replay tells none."""
+
+
+class LocalRuntime:
+    """One run of a graph."""
+
+    def __init__(self, graph: Graph, clock: Clock, *, boot_id: str) -> None:
+        """Nothing runs yet.
+
+        Raises:
+            ConfigError: two scorers say the same label.
+        """
+        self._graph = graph
+        self._clock = clock
+        self._boot_id = boot_id
+        self._started_utc_ns = clock.utc_ns()
+        self._stop = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._worker = Worker(graph.specs, graph.worker, clock, self._deliver)
+        self._outlet = Outlet(node=graph.node, boot_id=boot_id, clock=clock, sinks=graph.sinks)
+        self._runners = {
+            chain.source.name: ChainRunner(chain, self._worker, self._outlet, clock)
+            for chain in graph.chains
+        }
+
+    def stop(self) -> None:
+        """Come to a clean end: open events end, sinks deliver, `run` returns."""
+        self._stop.set()
+
+    def statuses(self) -> Sequence[SourceStatus]:
+        """How the sources are doing."""
+        return [runner.gauge.status() for runner in self._runners.values()]
+
+    def stages(self) -> Sequence[StageMetrics]:
+        """The counters of every stage."""
+        per_source = [stage for runner in self._runners.values() for stage in runner.stages]
+        return [*per_source, self._worker.metrics, *(feed.metrics for feed in self._outlet.feeds)]
+
+    def failures(self) -> Sequence[SourceError]:
+        """Why sources came to an end that did not just end."""
+        return [runner.error for runner in self._runners.values() if runner.error is not None]
+
+    async def started(self) -> Sequence[SourceError]:
+        """Wait until every source has started or failed; gives the failures."""
+        for runner in self._runners.values():
+            await runner.settled.wait()
+        return self.failures()
+
+    async def run(self) -> None:
+        """Until all sources have ended or `stop` is called.
+
+        Raises:
+            ScorerError: a scorer cannot be built or run.
+            SinkError: a sink can never work.
+        """
+        self._loop = asyncio.get_running_loop()
+        async with self._serving_sinks(), self._working():
+            if self._graph.reports:
+                await self._outlet.say(self._info())
+            await self._run_sources()
+
+    @asynccontextmanager
+    async def _serving_sinks(self) -> AsyncIterator[None]:
+        async with asyncio.TaskGroup() as group:
+            for feed in self._outlet.feeds:
+                group.create_task(feed.sink.run(), name=f"sink.{feed.sink.name}")
+                group.create_task(feed.run(), name=f"sink.{feed.sink.name}.feed")
+            try:
+                yield
+            finally:
+                await asyncio.gather(*(feed.finish() for feed in self._outlet.feeds))
+
+    @asynccontextmanager
+    async def _working(self) -> AsyncIterator[None]:
+        loop = asyncio.get_running_loop()
+        with ThreadPoolExecutor(1, thread_name_prefix="worker") as pool:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._work(loop, pool), name="worker")
+                try:
+                    yield
+                finally:
+                    self._worker.close()
+
+    async def _run_sources(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            captures = [
+                group.create_task(runner.capture(), name=f"{name}.capture")
+                for name, runner in self._runners.items()
+            ]
+            for name, runner in self._runners.items():
+                group.create_task(runner.speak(), name=f"{name}.speak")
+            reporting = [
+                group.create_task(task, name="reports")
+                for task in (self._reports() if self._graph.reports else ())
+            ]
+            stopping = asyncio.create_task(self._stop.wait(), name="stop")
+            ended = asyncio.create_task(asyncio.wait(captures), name="captures")
+            try:
+                await asyncio.wait([ended, stopping], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in (*captures, *reporting, stopping):
+                    task.cancel()
+            await ended
+            await asyncio.gather(*(runner.finish() for runner in self._runners.values()))
+        if self._graph.reports:
+            await self._say_goodbye()
+
+    async def _say_goodbye(self) -> None:
+        for runner in self._runners.values():
+            if runner.gauge.state != "offline":
+                runner.gauge.enter("offline", "shut down", self._clock.utc_ns())
+            await self._outlet.say(runner.gauge.health())
+        await self._outlet.say(self._stats())
+
+    async def _work(self, loop: asyncio.AbstractEventLoop, pool: ThreadPoolExecutor) -> None:
+        await loop.run_in_executor(pool, self._worker.run)
+
+    def _deliver(self, scored: Sequence[Scores]) -> None:
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._hand_out, scored)
+
+    def _hand_out(self, scored: Sequence[Scores]) -> None:
+        for scores in scored:
+            self._runners[scores.source].deliver(scores)
+
+    def _reports(self) -> Sequence[Coroutine[None, None, None]]:
+        tellers = [self._tell_health(runner) for runner in self._runners.values()]
+        return [self._tell_stats(), *tellers]
+
+    async def _tell_health(self, runner: ChainRunner) -> None:
+        while True:
+            await runner.changed.wait()
+            runner.changed.clear()
+            await self._outlet.say(runner.gauge.health())
+
+    async def _tell_stats(self) -> None:
+        while True:
+            await asyncio.sleep(STATS_SECS)
+            await self._outlet.say(self._stats())
+            for runner in self._runners.values():
+                await self._outlet.say(runner.gauge.health())
+
+    def _info(self) -> Info:
+        labels = tuple(label.name for spec in self._graph.specs for label in spec.labels)
+        return Info(
+            version=mmstream.__version__,
+            started=iso_utc(self._started_utc_ns),
+            sources=tuple(SourceInfo(id=name, labels=labels) for name in self._runners),
+            schemas={content.__name__.lower(): SCHEMA_VERSION for content in CONTENTS},
+            capabilities=("events",),
+        )
+
+    def _stats(self) -> Stats:
+        worker = self._worker
+        batch_size = worker.metrics.n_out / worker.n_batches if worker.n_batches else None
+        return Stats(
+            stages={stage.name: _report(stage) for stage in self.stages()},
+            batch_size=None if batch_size is None else round(batch_size, 2),
+            device=self._graph.worker.device,
+        )
+
+
+def _report(stage: StageMetrics) -> StageReport:
+    return StageReport(
+        n_in=stage.n_in,
+        n_out=stage.n_out,
+        dropped=dict(stage.dropped),
+        p50_ms=stage.latencies.percentile_ms(50),
+        p95_ms=stage.latencies.percentile_ms(95),
+        p99_ms=stage.latencies.percentile_ms(99),
+    )

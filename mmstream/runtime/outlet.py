@@ -1,0 +1,108 @@
+"""Stamps what heads say and hands it to every sink, each through a bounded queue of its own."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Final
+
+from mmstream.clock import Clock
+from mmstream.errors import SinkError
+from mmstream.messages import Content, NumberedStamp, Published, Stamp, iso_utc
+from mmstream.metrics import StageMetrics
+from mmstream.stages import Sink
+
+MAX_QUEUED: Final = 1024
+"""Messages that may wait for one sink. A full queue holds back what feeds it: an event is never
+dropped in the process."""
+FINISH_SECS: Final = 1.0
+"""How long the queue of a sink may take to empty when we shut down."""
+
+_log = logging.getLogger(__name__)
+
+
+class SinkFeed:
+    """One sink, the queue before it, and its counters."""
+
+    def __init__(self, sink: Sink, clock: Clock) -> None:
+        """Nothing is queued yet."""
+        self.sink = sink
+        self.metrics = StageMetrics(f"sink/{sink.name}")
+        self._clock = clock
+        self._queue: asyncio.Queue[tuple[int, Published] | None] = asyncio.Queue(MAX_QUEUED)
+        self._is_failing = False
+        self._is_done = asyncio.Event()
+
+    async def put(self, message: Published) -> None:
+        """Queue a message, waiting for room."""
+        self.metrics.n_in += 1
+        await self._queue.put((self._clock.monotonic_ns(), message))
+
+    async def finish(self) -> None:
+        """No more messages come: let the sink have what is queued, then close it."""
+        try:
+            async with asyncio.timeout(FINISH_SECS):
+                await self._queue.put(None)
+                await self._is_done.wait()
+        except TimeoutError:
+            self.metrics.drop("undelivered_at_shutdown", self._queue.qsize())
+        await self.sink.close()
+
+    async def run(self) -> None:
+        """Publish what is queued until the end; a message that the sink cannot take is counted."""
+        try:
+            await self._publish_all()
+        finally:
+            self._is_done.set()
+
+    async def _publish_all(self) -> None:
+        while (entry := await self._queue.get()) is not None:
+            queued_ns, message = entry
+            try:
+                await self.sink.publish(message)
+            except SinkError as error:
+                self.metrics.drop("sink_error")
+                if not self._is_failing:
+                    _log.error("%s loses messages: %s", self.sink.name, error)
+                self._is_failing = True
+            else:
+                self._is_failing = False
+                self.metrics.n_out += 1
+                self.metrics.latencies.add(self._clock.monotonic_ns() - queued_ns)
+
+
+class Outlet:
+    """Where content becomes messages."""
+
+    def __init__(self, *, node: str, boot_id: str, clock: Clock, sinks: Sequence[Sink]) -> None:
+        """The first numbered message gets `seq` 0."""
+        self.feeds = [SinkFeed(sink, clock) for sink in sinks]
+        self._node = node
+        self._boot_id = boot_id
+        self._clock = clock
+        self._next_seq = 0
+
+    async def say(self, content: Content, *, captured_ns: int | None = None) -> None:
+        """Stamp and send to every sink.
+
+        `captured_ns` is the monotonic instant at which the last thing that it rests on was
+        captured, where that means anything.
+        """
+        message = Published(content, self._stamp(content, captured_ns))
+        for feed in self.feeds:
+            await feed.put(message)
+
+    def _stamp(self, content: Content, captured_ns: int | None) -> Stamp:
+        ts_emit = iso_utc(self._clock.utc_ns())
+        if not content.NUMBERED:
+            return Stamp(node=self._node, boot_id=self._boot_id, ts_emit=ts_emit)
+        latency_ms = None
+        if captured_ns is not None:
+            latency_ms = round((self._clock.monotonic_ns() - captured_ns) / 1e6, 1)
+        seq, self._next_seq = self._next_seq, self._next_seq + 1
+        return NumberedStamp(
+            node=self._node,
+            boot_id=self._boot_id,
+            ts_emit=ts_emit,
+            seq=seq,
+            latency_ms=latency_ms,
+        )

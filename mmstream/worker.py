@@ -1,0 +1,230 @@
+"""The worker: one thread that turns hops into scores, batching across sources.
+
+`Backlog` decides, purely, what is scored when and what gives way under overload; `Worker` is the
+body of the thread around it. Under overload quality falls in this order, each step counted:
+cadences are stretched, then windows are not scored (their hops are still ingested), then the
+oldest hop is dropped (the next one carries `gap_before`).
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from pydantic import Field
+
+from mmstream.clock import Clock
+from mmstream.config import Settings
+from mmstream.errors import ConfigError, ScorerError
+from mmstream.features.video import use_one_thread
+from mmstream.media import NS_PER_SEC, Hop, Scores, secs_to_ns
+from mmstream.metrics import StageMetrics
+from mmstream.stages import Load, Scorer, ScorerSpec
+
+
+class WorkerSettings(Settings):
+    """How hops are batched, and when the worker counts as behind."""
+
+    device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
+    """Where models compute: `cpu`, `cuda` or `cuda:N`."""
+    max_batch: int = Field(8, ge=1, le=256)
+    """At most so many hops are scored together."""
+    max_wait_ms: float = Field(10.0, ge=0, le=1000)
+    """A hop waits this long for those of other sources, milliseconds."""
+    queue_hops: int = Field(16, ge=1, le=1000)
+    """At most so many hops of one source wait."""
+    stale_secs: float = Field(1.0, gt=0, le=60)
+    """A live hop that waited so long is ingested, not scored; half of it stretches cadences."""
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """A hop that waits."""
+
+    hop: Hop
+    at_ns: int
+    """Since when, on the monotonic clock."""
+    live: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Hops to score together."""
+
+    queued: tuple[Queued, ...]
+    load: Load
+
+    @property
+    def hops(self) -> tuple[Hop, ...]:
+        """In the order in which they came."""
+        return tuple(queued.hop for queued in self.queued)
+
+
+class Backlog:
+    """The hops that wait for the worker: pure, the time is passed in."""
+
+    def __init__(self, settings: WorkerSettings, metrics: StageMetrics) -> None:
+        """Empty; drops and savings are counted in `metrics`."""
+        self._settings = settings
+        self._metrics = metrics
+        self._queues: dict[str, deque[Queued]] = {}
+
+    def put(self, hop: Hop, now_ns: int, *, live: bool) -> int:
+        """Queue a hop; gives how many older ones of its source were dropped for it (0 or 1)."""
+        self._metrics.n_in += 1
+        queue = self._queues.setdefault(hop.source, deque())
+        queue.append(Queued(hop, now_ns, live))
+        if not live or len(queue) <= self._settings.queue_hops:
+            return 0
+        queue.popleft()
+        queue[0] = replace(queue[0], hop=replace(queue[0].hop, gap_before=True))
+        self._metrics.drop("hop_dropped")
+        return 1
+
+    def forget(self, source: str) -> None:
+        """The source has ended: nobody waits for its hops any more."""
+        self._queues.pop(source, None)
+
+    def due_in_ns(self, now_ns: int) -> int | None:
+        """How long until a batch should be taken (0: now); None when nothing waits.
+
+        A batch is due when it is full, when every source has a hop in it, or when the first
+        has waited for `max_wait_ms`. Media that is read, not captured, is never waited for.
+        """
+        waiting = [queue for queue in self._queues.values() if queue]
+        if not waiting:
+            return None
+        is_full = sum(map(len, waiting)) >= self._settings.max_batch
+        if is_full or len(waiting) == len(self._queues):
+            return 0
+        first = min((queue[0] for queue in waiting), key=lambda queued: queued.at_ns)
+        deadline_ns = first.at_ns + round(self._settings.max_wait_ms * 1e6)
+        return max(0, deadline_ns - now_ns) if first.live else 0
+
+    def take(self, now_ns: int) -> Batch:
+        """The hops to score next, oldest first; call it when something waits."""
+        first = self._pop_oldest(live_only=False)
+        taken = [first]
+        while first.live and len(taken) < self._settings.max_batch:
+            if not any(queue and queue[0].live for queue in self._queues.values()):
+                break
+            taken.append(self._pop_oldest(live_only=True))
+        return Batch(tuple(taken), self._load(first, len(taken), now_ns))
+
+    def _pop_oldest(self, *, live_only: bool) -> Queued:
+        queues = [q for q in self._queues.values() if q and (q[0].live or not live_only)]
+        return min(queues, key=lambda queue: queue[0].at_ns).popleft()
+
+    def _load(self, first: Queued, n_hops: int, now_ns: int) -> Load:
+        age_ns, stale_ns = now_ns - first.at_ns, secs_to_ns(self._settings.stale_secs)
+        if not first.live or 2 * age_ns < stale_ns:
+            return Load.FULL
+        if age_ns < stale_ns:
+            self._metrics.drop("cadence_stretched", n_hops)
+            return Load.STRETCHED
+        self._metrics.drop("window_skipped", n_hops)
+        return Load.INGEST
+
+
+class Worker:
+    """Scores hops on the thread that calls `run`; `submit` and `close` may come from others."""
+
+    def __init__(
+        self,
+        specs: Sequence[ScorerSpec],
+        settings: WorkerSettings,
+        clock: Clock,
+        deliver: Callable[[Sequence[Scores]], None],
+    ) -> None:
+        """Nothing is built yet. `deliver` is called on the worker's thread, batch by batch.
+
+        Raises:
+            ConfigError: two scorers say the same label.
+        """
+        names = [label.name for spec in specs for label in spec.labels]
+        for name in names:
+            if names.count(name) > 1:
+                msg = f"two scorers say the label {name!r}: switch one of them off"
+                raise ConfigError(msg)
+        self.metrics = StageMetrics("worker")
+        self.n_batches = 0
+        self._specs = specs
+        self._settings = settings
+        self._clock = clock
+        self._deliver = deliver
+        self._backlog = Backlog(settings, self.metrics)
+        self._condition = threading.Condition()
+        self._forgotten: set[str] = set()
+        self._closed = False
+
+    def submit(self, hop: Hop, *, live: bool) -> int:
+        """Queue a hop; never blocks. Gives how many older ones it pushed out (live only)."""
+        with self._condition:
+            n_dropped = self._backlog.put(hop, self._clock.monotonic_ns(), live=live)
+            self._condition.notify()
+        return n_dropped
+
+    def forget(self, source: str) -> None:
+        """Drop the state of a source whose hops have all been delivered."""
+        with self._condition:
+            self._backlog.forget(source)
+            self._forgotten.add(source)
+
+    def close(self) -> None:
+        """Let `run` return after what is queued."""
+        with self._condition:
+            self._closed = True
+            self._condition.notify()
+
+    def run(self) -> None:
+        """Score until closed.
+
+        Raises:
+            ScorerError: a scorer cannot be built, or does not give one result per hop.
+        """
+        use_one_thread()
+        scorers = [spec.build(self._settings.device) for spec in self._specs]
+        while (batch := self._next_batch(scorers)) is not None:
+            scores = _score(scorers, batch)
+            ended_ns = self._clock.monotonic_ns()
+            self.n_batches += 1
+            self.metrics.n_out += len(scores)
+            for queued in batch.queued:
+                self.metrics.latencies.add(ended_ns - queued.at_ns)
+            self._deliver(scores)
+
+    def _next_batch(self, scorers: Sequence[Scorer]) -> Batch | None:
+        with self._condition:
+            while True:
+                due_in_ns = self._backlog.due_in_ns(self._clock.monotonic_ns())
+                if due_in_ns == 0 or (due_in_ns is not None and self._closed):
+                    break
+                if self._closed:
+                    return None
+                self._condition.wait(None if due_in_ns is None else due_in_ns / NS_PER_SEC)
+            for source in self._forgotten:
+                for scorer in scorers:
+                    scorer.forget(source)
+            self._forgotten.clear()
+            return self._backlog.take(self._clock.monotonic_ns())
+
+
+def _score(scorers: Sequence[Scorer], batch: Batch) -> Sequence[Scores]:
+    hops = batch.hops
+    merged = [Scores(hop.source, hop.index, hop.span) for hop in hops]
+    for scorer in scorers:
+        scored = scorer.score(hops, batch.load)
+        if [(s.source, s.index) for s in scored] != [(hop.source, hop.index) for hop in hops]:
+            msg = f"{type(scorer).__name__} must give one result per hop, in order"
+            raise ScorerError(msg)
+        merged = [_merge(one, two) for one, two in zip(merged, scored, strict=True)]
+    return merged
+
+
+def _merge(one: Scores, two: Scores) -> Scores:
+    return replace(
+        one,
+        outputs={**one.outputs, **two.outputs},
+        detections=one.detections + two.detections,
+        texts=one.texts + two.texts,
+    )
