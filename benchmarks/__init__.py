@@ -1,0 +1,29 @@
+"""Measurements, each beside a baseline in the same run: `mmstream bench NAME [--json FILE]`."""
+
+import json
+from pathlib import Path
+from typing import Final
+
+from mmstream.benchmarks import machine, overhead
+from mmstream.errors import ConfigError
+
+NAMES: Final = ("overhead",)
+
+
+def run(name: str, json_file: Path | None) -> None:
+    """Run a benchmark, print its table and, if asked, write its figures with machine and commit.
+
+    Raises:
+        ConfigError: there is no such benchmark, or the file cannot be written.
+    """
+    if name not in NAMES:
+        msg = f"no benchmark {name!r}; there are: {', '.join(NAMES)}"
+        raise ConfigError(msg)
+    if json_file is not None and not json_file.parent.is_dir():
+        msg = f"{json_file}: no such folder as {json_file.parent}"
+        raise ConfigError(msg)
+    figures = overhead.measure()
+    print(overhead.table(figures))
+    if json_file is not None:
+        record = {"benchmark": name, **machine.describe(), "figures": figures.model_dump()}
+        json_file.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

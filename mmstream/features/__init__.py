@@ -1,0 +1,1 @@
+"""What models hear and see: features of samples and pixels, streaming and whole."""
