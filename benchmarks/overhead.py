@@ -105,7 +105,7 @@ class NoScorer:
 
     labels: tuple[Label, ...] = ()
 
-    def __init__(self, last: int, on_last: Callable[[], None]) -> None:
+    def __init__(self, last: int, on_last: Callable[[], object]) -> None:
         """Nothing has arrived; `on_last` is called when hop `last` has."""
         self.arrived_ns: dict[int, int] = {}
         self._last = last

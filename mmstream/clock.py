@@ -1,7 +1,7 @@
 """The clock, injected wherever time passes; only this module reads the system's.
 
 Instants are integer nanoseconds. `monotonic_ns` orders and measures; `utc_ns` (since 1970) is for
-people and appears only in messages. `perf_ns` measures the cost of a piece of work.
+people and appears only in messages.
 """
 
 import threading

@@ -7,6 +7,7 @@
       + ScorerError         a detector or model cannot be built or run
       + SinkError           a message could not be delivered and is lost
         - BrokerError       the MQTT broker cannot be reached or refused us
+      + UnreachableError    with --strict, a source or broker was not reached at the start
       + StateError          a call out of order: pushed after flush, run twice
 
 Each message names the offending thing and what is allowed. None holds a credential: URLs go
@@ -15,7 +16,11 @@ through `mask_credentials` first.
 
 import re
 
-_USERINFO = re.compile(r"(?<=://)[^/@\s]*@")
+# Greedy: people put unescaped `@` and `/` into passwords, and too much masked is no leak.
+_USERINFO = re.compile(r"(?<=://)\S*@")
+_PARAMETER = re.compile(
+    r"((?:password|passwd|pwd|pass|token|secret|api_?key)=)[^&\s'\"]*", re.IGNORECASE
+)
 
 
 class MmstreamError(Exception):
@@ -46,10 +51,14 @@ class BrokerError(SinkError):
     """The MQTT broker cannot be reached, or refused the connection; the text says why."""
 
 
+class UnreachableError(MmstreamError):
+    """With `--strict`: a source or broker could not be reached at the start; the text says why."""
+
+
 class StateError(MmstreamError):
     """A call came out of order; a mistake in the calling code."""
 
 
 def mask_credentials(text: str) -> str:
-    """`text` with the user information of every URL in it replaced by `***`."""
-    return _USERINFO.sub("***@", text)
+    """`text` with `***` for the user information of URLs and for `password=...` and its like."""
+    return _PARAMETER.sub(r"\1***", _USERINFO.sub("***@", text))

@@ -220,8 +220,11 @@ class Hop:
         if self.samples.shape != self.heard.shape or self.samples.ndim != 1:
             msg = f"a hop needs one flag per sample: got {self.samples.shape=} {self.heard.shape=}"
             raise ValueError(msg)
-        if any(not self.span.contains(frame.start_ns) for frame in self.frames):
-            msg = f"a hop holds only frames that start inside it: got {self.span=}"
+        if self.frames and not (
+            self.span.start_ns <= self.frames[0].start_ns
+            and self.frames[-1].start_ns < self.span.end_ns
+        ):
+            msg = f"a hop holds only frames that start inside it, in order: got {self.span=}"
             raise ValueError(msg)
         read_only(self.samples)
         read_only(self.heard)
@@ -253,8 +256,8 @@ class Box:
     height: float
 
     def __post_init__(self) -> None:
-        far_x, far_y = self.x + self.width, self.y + self.height
-        if min(self.x, self.y, self.width, self.height) < 0 or max(far_x, far_y) > 1 + _ROUNDING:
+        sides = ((self.x, self.width), (self.y, self.height))
+        if not all(low >= 0 and size >= 0 and low + size <= 1 + _ROUNDING for low, size in sides):
             msg = f"a box lies inside the picture: got {self}"
             raise ValueError(msg)
 
@@ -270,6 +273,11 @@ class Detection:
     score: float
     """0..1"""
     box: Box | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.score <= 1:
+            msg = f"a score lies in 0..1: got {self.score} for {self.label} by {self.detector}"
+            raise ValueError(msg)
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,12 @@ def slug(text: str) -> str:
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        json_schema_serialization_defaults_required=True,
+    )
 
 
 class Content(_Record):
@@ -110,6 +115,7 @@ class Event(Content):
     type: Literal["start", "update", "end"]
     source: str
     label: str
+    """What it is; `state/<label>` has it with `_` for all but lower-case letters and digits."""
     kind: Literal["audio", "video", "av"]
     score: float = Field(ge=0, le=1)
     """Now."""
@@ -168,7 +174,9 @@ class Word(_Record):
 
     text: str
     t_start: float
+    """Seconds since 1970."""
     t_end: float
+    """Seconds since 1970."""
     confidence: float = Field(ge=0, le=1)
 
 
@@ -213,6 +221,7 @@ class Health(Content):
     audio_rms: float | None = None
     """Root mean square level of the sound, lately, in dBFS; null without audio."""
     restarts: int = 0
+    """How often it was started anew since boot."""
 
 
 class SourceInfo(_Record):
@@ -220,6 +229,7 @@ class SourceInfo(_Record):
 
     id: str
     labels: tuple[str, ...]
+    """All that events of it may say; each has its `state/<label>`."""
 
 
 class Info(Content):
@@ -246,6 +256,7 @@ class StageReport(_Record):
     dropped: dict[str, int]
     """By reason."""
     p50_ms: float | None = None
+    """Null when nothing was measured."""
     p95_ms: float | None = None
     p99_ms: float | None = None
 
@@ -256,6 +267,7 @@ class Stats(Content):
     TOPIC = "stats"
 
     stages: dict[str, StageReport]
+    """By `<stage>` or `<stage>/<source>`."""
     batch_size: float | None = None
     """Mean hops per batch of the worker."""
     device: str
@@ -288,6 +300,7 @@ class Stamp(_Record):
     """Who sent a message, when, and which one it is."""
 
     v: int = SCHEMA_VERSION
+    """The schema's version: goes up when a field comes, goes or changes its meaning."""
     node: str = Field(pattern=ID_PATTERN)
     boot_id: str
     """A new one each time the process starts."""
@@ -375,3 +388,8 @@ def json_schema(content: type[Content]) -> dict[str, JsonValue]:
     """The JSON Schema (2020-12) of a whole message on the wire."""
     schema: dict[str, JsonValue] = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
     return schema | wire_model(content).model_json_schema(mode="serialization")
+
+
+def schemas() -> dict[str, dict[str, JsonValue]]:
+    """Every JSON Schema by the lower-case name of its message, as the wheel ships them."""
+    return {content.__name__.lower(): json_schema(content) for content in CONTENTS}

@@ -5,6 +5,7 @@ most one update old.
 """
 
 from collections import Counter, deque
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -49,3 +50,17 @@ class StageMetrics:
     def drop(self, reason: str, n: int = 1) -> None:
         """Count something lost."""
         self.dropped[reason] += n
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStatus:
+    """One look at a source."""
+
+    source: str
+    state: str
+    """As in its health message."""
+    reason: str
+    video_fps: float | None
+    audio_dbfs: float | None
+    lag_ms: float | None
+    """How long after its capture the last scored hop was scored; None where that means nothing."""

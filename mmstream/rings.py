@@ -81,13 +81,19 @@ class AudioRing:
         """Samples [n] and flags [n] of a span; what is not held is zero and unheard."""
         start = ns_to_samples(span.start_ns, self.rate_hz)
         end = ns_to_samples(span.end_ns, self.rate_hz)
+        place = start % self._capacity
+        if self._start <= start and end <= self._end and place + end - start <= self._capacity:
+            held = slice(place, place + end - start)
+            return self._samples[held].copy(), self._heard[held].copy()
         samples = np.zeros(end - start, np.float32)
         heard = np.zeros(end - start, np.bool_)
         first, last = max(start, self._start), min(end, self._end)
-        if first < last:
-            places = np.arange(first, last) % self._capacity
-            samples[first - start : last - start] = self._samples[places]
-            heard[first - start : last - start] = self._heard[places]
+        while first < last:  # at most twice: up to the end of the buffer, then from its beginning
+            place = first % self._capacity
+            n = min(last - first, self._capacity - place)
+            samples[first - start : first - start + n] = self._samples[place : place + n]
+            heard[first - start : first - start + n] = self._heard[place : place + n]
+            first += n
         return samples, heard
 
     def clear(self) -> None:
@@ -164,7 +170,13 @@ class VideoRing:
 
     def read(self, span: Span) -> tuple[VideoFrame, ...]:
         """The frames held that start inside the span, in order."""
-        return tuple(frame for frame in self._frames if span.contains(frame.start_ns))
+        found: deque[VideoFrame] = deque()
+        for frame in reversed(self._frames):  # what is asked for is mostly new
+            if frame.start_ns < span.start_ns:
+                break
+            if frame.start_ns < span.end_ns:
+                found.appendleft(frame)
+        return tuple(found)
 
     def discard_before(self, at_ns: int) -> None:
         """Let go of frames that nobody will ask for any more."""

@@ -132,11 +132,24 @@ class Sink(Protocol):
         """For counters and logs."""
         ...
 
+    @property
+    def metrics(self) -> StageMetrics:
+        """What it took, delivered and lost, by reason."""
+        ...
+
     async def publish(self, message: Published) -> None:
         """Take a message; returns when it is out of our hands or safely queued.
 
         Raises:
             SinkError: it is lost.
+        """
+        ...
+
+    async def ready(self, timeout_secs: float) -> None:
+        """Wait until what is published can leave at once; `run` must be running.
+
+        Raises:
+            SinkError: it still cannot after `timeout_secs`; the text says why.
         """
         ...
 

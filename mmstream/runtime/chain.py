@@ -153,11 +153,11 @@ class ChainRunner:
                     watchdog.cancel()
 
     async def _take(self, item: MediaItem) -> None:
-        self.gauge.see(item)
         for hop in self._chain.cutter.push(item):
             if not self._chain.source.live:
                 await self._room.acquire()
             self._submit_now(hop)
+        self.gauge.see(item)
         if isinstance(item, SourceStarted):
             self.error = None
             self._clock_offset_ns = item.clock_offset_ns

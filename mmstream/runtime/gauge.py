@@ -1,30 +1,17 @@
 """How a source is doing: state, frame rate and sound level, from the items that pass."""
 
 from collections import deque
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from mmstream.media import NS_PER_SEC, AudioChunk, SourceStarted, StreamKind, VideoFrame
 from mmstream.messages import Health, HealthState, iso_utc
+from mmstream.metrics import SourceStatus
 
 WINDOW_NS: Final = 2 * NS_PER_SEC
 """Rates and levels are of the last so much capture time."""
 QUIETEST_DBFS: Final = -120.0
-
-
-@dataclass(frozen=True, slots=True)
-class SourceStatus:
-    """One look at a source."""
-
-    source: str
-    state: HealthState
-    reason: str
-    video_fps: float | None
-    audio_dbfs: float | None
-    lag_ms: float | None
-    """How long after its capture the last scored hop was scored; None where that means nothing."""
 
 
 class SourceGauge:

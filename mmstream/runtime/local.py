@@ -9,7 +9,7 @@ from typing import Final
 
 import mmstream
 from mmstream.clock import Clock
-from mmstream.errors import SourceError
+from mmstream.errors import SinkError, SourceError, UnreachableError
 from mmstream.media import Scores
 from mmstream.messages import (
     CONTENTS,
@@ -20,9 +20,8 @@ from mmstream.messages import (
     Stats,
     iso_utc,
 )
-from mmstream.metrics import StageMetrics
+from mmstream.metrics import SourceStatus, StageMetrics
 from mmstream.runtime.chain import Chain, ChainRunner
-from mmstream.runtime.gauge import SourceStatus
 from mmstream.runtime.outlet import Outlet
 from mmstream.stages import ScorerSpec, Sink
 from mmstream.worker import Worker, WorkerSettings
@@ -69,6 +68,11 @@ class LocalRuntime:
         """Come to a clean end: open events end, sinks deliver, `run` returns."""
         self._stop.set()
 
+    @property
+    def stopping(self) -> bool:
+        """Whether `stop` has been called."""
+        return self._stop.is_set()
+
     def statuses(self) -> Sequence[SourceStatus]:
         """How the sources are doing."""
         return [runner.gauge.status() for runner in self._runners.values()]
@@ -76,17 +80,36 @@ class LocalRuntime:
     def stages(self) -> Sequence[StageMetrics]:
         """The counters of every stage."""
         per_source = [stage for runner in self._runners.values() for stage in runner.stages]
-        return [*per_source, self._worker.metrics, *(feed.metrics for feed in self._outlet.feeds)]
+        per_sink = [m for feed in self._outlet.feeds for m in (feed.metrics, feed.sink.metrics)]
+        return [*per_source, self._worker.metrics, *per_sink]
 
     def failures(self) -> Sequence[SourceError]:
         """Why sources came to an end that did not just end."""
         return [runner.error for runner in self._runners.values() if runner.error is not None]
 
-    async def started(self) -> Sequence[SourceError]:
-        """Wait until every source has started or failed; gives the failures."""
-        for runner in self._runners.values():
-            await runner.settled.wait()
-        return self.failures()
+    async def started(self, timeout_secs: float) -> None:
+        """Wait until every source streams and every sink is ready.
+
+        Raises:
+            UnreachableError: one of them cannot be reached, or was not in time; the text says why.
+        """
+        try:
+            async with asyncio.timeout(timeout_secs):
+                for runner in self._runners.values():
+                    await runner.settled.wait()
+        except TimeoutError:
+            late = [name for name, runner in self._runners.items() if not runner.settled.is_set()]
+            msg = f"not reached in {timeout_secs:g} s: {', '.join(late)}"
+            raise UnreachableError(msg) from None
+        for name, runner in self._runners.items():
+            if runner.error is not None:
+                msg = f"{name}: {runner.error}"
+                raise UnreachableError(msg)
+        for feed in self._outlet.feeds:
+            try:
+                await feed.sink.ready(timeout_secs)
+            except SinkError as error:
+                raise UnreachableError(str(error)) from None
 
     async def run(self) -> None:
         """Until all sources have ended or `stop` is called.

@@ -26,7 +26,7 @@ class SinkFeed:
     def __init__(self, sink: Sink, clock: Clock) -> None:
         """Nothing is queued yet."""
         self.sink = sink
-        self.metrics = StageMetrics(f"sink/{sink.name}")
+        self.metrics = StageMetrics(f"outlet/{sink.name}")
         self._clock = clock
         self._queue: asyncio.Queue[tuple[int, Published] | None] = asyncio.Queue(MAX_QUEUED)
         self._is_failing = False

@@ -1,0 +1,192 @@
+"""The command line. Heavy imports happen inside the commands, so that `--help` answers at once."""
+
+import asyncio
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final, Literal, NoReturn
+
+import typer
+
+from mmstream import __version__
+from mmstream.clock import SystemClock
+from mmstream.errors import ConfigError, MmstreamError, SourceError, UnreachableError
+
+if TYPE_CHECKING:
+    from mmstream.pipelines.configuration import Configuration
+
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_UNREACHABLE: Final = 3
+
+app = typer.Typer(
+    name="mmstream",
+    help="Sound and sight on one clock, published over MQTT.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Config = Annotated[str, typer.Argument(metavar="CONFIG|RECIPE", help="A YAML file, or a name.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY.PATH=VALUE", help="Override a key of the configuration."),
+]
+Web = Annotated[bool, typer.Option("--web/--no-web", help="Serve the web view (not there yet).")]
+Strict = Annotated[
+    bool,
+    typer.Option("--strict", help="Exit 3 when a source or broker is not reached at the start."),
+]
+
+
+class Speed(StrEnum):
+    """How fast a recording is read."""
+
+    AS_FAST_AS_IT_GOES = "max"
+    AS_IT_PLAYS = "1"
+
+
+@app.callback()
+def _options(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=lambda asked: _print_version(asked=asked)
+        ),
+    ] = False,
+) -> None:
+    """Sound and sight on one clock, published over MQTT."""
+
+
+def _print_version(*, asked: bool) -> None:
+    if asked:
+        typer.echo(f"mmstream {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    config: Config,
+    overrides: Overrides = None,
+    *,
+    strict: Strict = False,
+    web: Web = True,  # noqa: ARG001 - accepted from the start, the view itself comes later
+) -> None:
+    """Run a configuration until its sources have ended, or Ctrl-C."""
+    from mmstream.pipelines import surveillance
+
+    settings = _load(config, overrides)
+    failures = asyncio.run(surveillance.run(settings, SystemClock(), sys.stdout, strict=strict))
+    _exit_if_all_failed(failures, len(settings.sources))
+
+
+@app.command()
+def replay(
+    media: Annotated[str, typer.Argument(help="A recording.")],
+    recipe: Annotated[str, typer.Option(help="A YAML file, or a name.")] = "surveillance",
+    out: Annotated[str, typer.Option(metavar="FILE.jsonl", help="`-` is standard output.")] = "-",
+    speed: Annotated[
+        Speed, typer.Option(help="As fast as it goes, or as it plays.")
+    ] = Speed.AS_FAST_AS_IT_GOES,
+    epoch: Annotated[
+        datetime, typer.Option(formats=["%Y-%m-%dT%H:%M:%S%z"], help="UTC instant of its start.")
+    ] = "1970-01-01T00:00:00Z",  # type: ignore[assignment]  # typer parses the default
+    overrides: Overrides = None,
+) -> None:
+    """Read one recording through a recipe into JSON lines: the same lines each time."""
+    from mmstream.pipelines import replay as recipe_of_replay
+    from mmstream.sinks.jsonl import JsonlSettings, JsonlSink
+    from mmstream.sources.media import MediaSettings
+
+    pace: Literal["max", "realtime"] = "max" if speed is Speed.AS_FAST_AS_IT_GOES else "realtime"
+    source = MediaSettings(type="media", url=media, pace=pace, epoch=epoch)
+    sink = JsonlSink(JsonlSettings(path=out, append=False))
+    settings = _load(recipe, overrides)
+    failures = asyncio.run(recipe_of_replay.run(settings, source, sink, SystemClock()))
+    _exit_if_all_failed(failures, 1)
+
+
+@app.command()
+def check(config: Config, overrides: Overrides = None) -> None:
+    """Say whether a configuration is right and, if not, where and what is allowed."""
+    settings = _load(config, overrides)
+    sources = ", ".join(f"{name} ({source.type})" for name, source in settings.sources.items())
+    typer.echo(f"{config}: right; node {settings.node}, sources {sources}")
+
+
+@app.command()
+def demo(
+    seconds: Annotated[float, typer.Option(min=1, help="For how long.")] = 60.0,
+    *,
+    web: Web = True,  # noqa: ARG001 - accepted from the start, the view itself comes later
+) -> None:
+    """Show it working: a made-up scene, an embedded broker, and what was understood of it."""
+    from mmstream.pipelines import demo as recipe
+
+    settings = _load("demo", None)
+    asyncio.run(recipe.run(settings, SystemClock(), sys.stdout, seconds=seconds))
+
+
+@app.command()
+def schema(
+    name: Annotated[str, typer.Argument(help="A kind of message, or `config`.")] = "config",
+) -> None:
+    """Print the JSON Schema of the configuration, or of a kind of message."""
+    from mmstream.pipelines import configuration
+
+    schemas = configuration.schemas()
+    if name not in schemas:
+        msg = f"no schema {name!r}; there are: {', '.join(sorted(schemas))}"
+        raise ConfigError(msg)
+    typer.echo(json.dumps(schemas[name], indent=2))
+
+
+@app.command()
+def bench(
+    name: Annotated[str, typer.Argument(help="Which benchmark: overhead.")],
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the figures here too.")
+    ] = None,
+) -> None:
+    """Measure something beside a baseline in the same run."""
+    from mmstream import benchmarks
+
+    benchmarks.run(name, json_file)
+
+
+def _load(config: str, overrides: list[str] | None) -> "Configuration":
+    from mmstream.config import load
+    from mmstream.pipelines.configuration import Configuration, find
+
+    return load(find(config), Configuration, overrides or ())
+
+
+def _exit_if_all_failed(failures: Sequence[SourceError], n_sources: int) -> None:
+    """Each failure has been logged when it happened."""
+    if len(failures) == n_sources:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _fail(error: MmstreamError, status: int) -> NoReturn:
+    for line in str(error).splitlines():
+        typer.echo(f"mmstream: {line}", err=True)
+    sys.exit(status)
+
+
+def main() -> None:
+    """Run the command line; an error of ours is one line on stderr and an exit status."""
+    logging.basicConfig(level=logging.WARNING, format="mmstream: %(message)s")
+    try:
+        app()
+    except ConfigError as error:
+        _fail(error, EXIT_USAGE)
+    except UnreachableError as error:
+        _fail(error, EXIT_UNREACHABLE)
+    except MmstreamError as error:
+        _fail(error, EXIT_FAILED)

@@ -1,0 +1,345 @@
+"""A file or URL opened: packets demultiplexed, and decoded stream by stream as they are asked for.
+
+What waits is compressed. Decoded pictures exist only as many as the caller keeps, and the few that
+the decoder's threads hold.
+"""
+
+import logging
+import os
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self
+
+import av
+import numpy as np
+from av.audio.stream import AudioStream
+from av.codec.context import CodecContext, ThreadType
+from av.container import InputContainer
+from av.stream import Discard, Disposition, Stream
+from av.video.stream import VideoStream
+
+from mmstream.codecs.pictures import CodedImage
+from mmstream.codecs.sound import TOLERANCE_NS, CaptureResampler
+from mmstream.errors import SourceError, mask_credentials
+from mmstream.media import (
+    NS_PER_SEC,
+    AudioChunk,
+    Floats,
+    StreamKind,
+    ns_to_samples,
+    samples_to_ns,
+)
+from mmstream.metrics import StageMetrics
+
+if TYPE_CHECKING:
+    from av.packet import Packet  # generic in its stubs only
+
+MAX_AHEAD_NS: Final = 10 * NS_PER_SEC
+"""How much of one stream may wait for the next packet of the other."""
+MAX_AHEAD_BYTES: Final = 64 * 1024 * 1024
+"""The same by size."""
+MAX_THREADS: Final = 4
+"""Decoder threads; each holds one more picture."""
+
+_JITTER_NS: Final = {"vorbis": 30_000_000}
+"""A Vorbis packet may be stamped with its end or its start, which differ by up to a block: as block
+sizes change, its timestamps jump to and fro by 10 and 20 ms while not a sample is missing."""
+_OPTIONS: Final = {"fflags": "-genpts"}
+"""PyAV would have libavformat invent the timestamps that AVI lacks: with packed B-frames they go
+to and fro. Without, the decoder's output is in order of its packets' decoding times."""
+_MAX_STEP_NS: Final = NS_PER_SEC
+"""A jump between two packets counts as no more: it says nothing about the other stream."""
+_COVER: Final = Disposition.attached_pic | Disposition.timed_thumbnails
+_Stream = VideoStream | AudioStream
+_LOG: Final = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A decoded picture and its timestamp."""
+
+    at_ns: int
+    """By the file's clock, from wherever that starts."""
+    duration_ns: int
+    """0 where unknown."""
+    image: CodedImage
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """A decoded piece of sound and its timestamp."""
+
+    at_ns: int
+    """By the file's clock, from wherever that starts."""
+    duration_ns: int
+    jitter_ns: int
+    """How far `at_ns` may be off without meaning anything."""
+    frame: av.AudioFrame
+    """As coded, for `CaptureResampler`."""
+
+
+Decoded = Picture | Sound
+
+
+class MediaInput:
+    """An opened file or URL, read on one thread.
+
+        with MediaInput(url, {"video": None, "audio": None}, metrics) as media:
+            while (decoded := media.decode("video")) is not None: ...
+
+    One stream is asked for at a time; packets of the other that lie before are kept, compressed,
+    up to 10 s or 64 MB of them. Then the first is taken to be silent for now.
+    """
+
+    def __init__(
+        self, url: str, wanted: Mapping[StreamKind, int | None], metrics: StageMetrics
+    ) -> None:
+        """Open `url` and choose, of each kind wanted, the stream of that number (None: the first).
+
+        Counts `n_in` packets and drops by reason in `metrics`. Cover art is not video.
+
+        Raises:
+            SourceError: it cannot be opened, or holds nothing that can be decoded.
+        """
+        self._shown = mask_credentials(url)
+        self._metrics = metrics
+        self._container = _opened(url)
+        try:
+            self._tracks = {
+                kind: _Track(kind, stream, self._shown, metrics)
+                for kind, stream in _chosen(self._container, wanted, self._shown).items()
+            }
+        except SourceError:
+            self._container.close()
+            raise
+        streams = [track.stream for track in self._tracks.values()]
+        for other in self._container.streams:
+            if other not in streams:
+                other.discard = Discard.all
+        self._by_index = {track.stream.index: track for track in self._tracks.values()}
+        self._packets = self._container.demux(*streams)
+        self._is_read = False
+
+    @property
+    def kinds(self) -> frozenset[StreamKind]:
+        """What it holds of what was wanted."""
+        return frozenset(self._tracks)
+
+    def decode(self, kind: StreamKind) -> Sequence[Decoded] | None:
+        """What the next packet of that stream gives, maybe nothing; None: the stream is silent.
+
+        It is for good when it `has_ended`, else as far as the other stream is known.
+        """
+        track = self._tracks[kind]
+        others = [other for other in self._tracks.values() if other is not track]
+        while not (track.waiting or self._is_read or any(other.is_far() for other in others)):
+            self._read_packet()
+        if track.waiting:
+            return track.decode_next()
+        if self._is_read and not track.is_drained:
+            return track.drain()
+        return None
+
+    def has_ended(self, kind: StreamKind) -> bool:
+        """Whether all of the stream has been given."""
+        track = self._tracks[kind]
+        return self._is_read and track.is_drained and not track.waiting
+
+    def close(self) -> None:
+        """Free the file and the decoders' threads."""
+        self._packets = iter(())
+        self._tracks.clear()
+        self._by_index.clear()
+        self._container.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _read_packet(self) -> None:
+        try:
+            packet = next(self._packets, None)
+        except av.FFmpegError as error:
+            _LOG.error("%s: breaks off: %s", self._shown, error.strerror)
+            self._metrics.drop("unreadable_rest")
+            packet = None
+        if packet is None:
+            self._is_read = True
+        elif packet.size:  # an empty packet would tell the decoder that the stream is over
+            self._metrics.n_in += 1
+            self._by_index[packet.stream_index].put(packet)
+
+
+class _Track:
+    """One stream: packets that wait, a decoder, and what time it is there."""
+
+    def __init__(
+        self, kind: StreamKind, stream: _Stream, shown: str, metrics: StageMetrics
+    ) -> None:
+        self.stream = stream
+        self.waiting: deque[tuple[Packet[Stream], int]] = deque()
+        """Packets, each with the time since the one before."""
+        self.is_drained = False
+        self._name = f"{shown}: {kind}"
+        self._metrics = metrics
+        self._context = stream.codec_context
+        self._base = stream.time_base or Fraction(1, NS_PER_SEC)
+        self._n_waiting_bytes = self._waiting_ns = 0
+        self._last_ns: int | None = None
+        self._next_ns = 0
+        self._jitter_ns = _JITTER_NS.get(stream.codec_context.name, TOLERANCE_NS)
+        self._has_logged = False
+        self._picture_ns = 0
+        if isinstance(stream, VideoStream):
+            stream.thread_type = ThreadType.AUTO
+            stream.thread_count = min(MAX_THREADS, os.cpu_count() or 1)
+            self._picture_ns = _duration_ns(stream.guessed_rate)
+
+    def put(self, packet: "Packet[Stream]") -> None:
+        """Let it wait."""
+        at = packet.pts if packet.dts is None else packet.dts
+        step_ns = 0
+        if at is not None:
+            at_ns = _to_ns(at, self._base)
+            if self._last_ns is not None:
+                step_ns = min(max(0, at_ns - self._last_ns), _MAX_STEP_NS)
+            self._last_ns = at_ns
+        self.waiting.append((packet, step_ns))
+        self._waiting_ns += step_ns
+        self._n_waiting_bytes += packet.size
+
+    def is_far(self) -> bool:
+        """Whether so much waits that the other stream must be silent."""
+        return self._waiting_ns > MAX_AHEAD_NS or self._n_waiting_bytes > MAX_AHEAD_BYTES
+
+    def decode_next(self) -> list[Decoded]:
+        """Decode the packet that waits longest."""
+        packet, step_ns = self.waiting.popleft()
+        self._waiting_ns -= step_ns
+        self._n_waiting_bytes -= packet.size
+        return self._decode(packet)
+
+    def drain(self) -> list[Decoded]:
+        """Get what the decoder still holds; nothing can be decoded after this."""
+        self.is_drained = True
+        return self._decode(None)
+
+    def _decode(self, packet: "Packet[Stream] | None") -> list[Decoded]:
+        try:
+            frames = self._context.decode(packet)
+        except av.FFmpegError as error:
+            self._drop("corrupt_packet", error.strerror or str(error))
+            return []
+        return [decoded for frame in frames if (decoded := self._stamped(frame)) is not None]
+
+    def _stamped(self, frame: av.VideoFrame | av.AudioFrame) -> Decoded | None:
+        at = frame.dts if frame.pts is None else frame.pts
+        at_ns = self._next_ns if at is None else _to_ns(at, self._base)
+        if isinstance(frame, av.AudioFrame):
+            duration_ns = samples_to_ns(frame.samples, frame.sample_rate)
+            self._next_ns = at_ns + duration_ns
+            return Sound(at_ns, duration_ns, self._jitter_ns, frame)
+        duration_ns = _to_ns(frame.duration, self._base) or self._picture_ns
+        self._next_ns = at_ns + duration_ns
+        if frame.is_corrupt:
+            self._drop("corrupt_picture", "damaged")
+            return None
+        return Picture(at_ns, duration_ns, CodedImage(frame))
+
+    def _drop(self, reason: str, why: str) -> None:
+        self._metrics.drop(reason)
+        if not self._has_logged:
+            self._has_logged = True
+            _LOG.error("%s: lost something near %.3f s: %s", self._name, self._next_ns / 1e9, why)
+
+
+def read_audio(path: Path, rate_hz: int) -> Floats:
+    """[n] f32: the whole sound of a file, mixed to mono, from its first sample; 0 where lost.
+
+    Raises:
+        SourceError: the file cannot be opened or has no sound.
+    """
+    metrics = StageMetrics(f"read/{path.name}")
+    resampler = CaptureResampler(path.name, rate_hz, metrics)
+    chunks: list[AudioChunk] = []
+    with MediaInput(str(path), {"audio": None}, metrics) as media:
+        while (decoded := media.decode("audio")) is not None:
+            for sound in decoded:
+                if isinstance(sound, Sound):
+                    chunks += resampler.push(sound.frame, sound.at_ns, sound.jitter_ns)
+    chunks += resampler.flush()
+    if not chunks:
+        msg = f"{path}: none of its sound can be decoded"
+        raise SourceError(msg)
+    origin_ns = chunks[0].start_ns
+    samples = np.zeros(ns_to_samples(chunks[-1].end_ns - origin_ns, rate_hz), np.float32)
+    for chunk in chunks:
+        start = ns_to_samples(chunk.start_ns - origin_ns, rate_hz)
+        samples[start : start + chunk.samples.size] = chunk.samples[: samples.size - start]
+    return samples
+
+
+def _opened(url: str) -> InputContainer:
+    shown = mask_credentials(url)
+    place = url if "://" in url else str(Path(url).expanduser())
+    try:
+        return av.open(place, mode="r", container_options=_OPTIONS, metadata_errors="replace")
+    except (av.FFmpegError, OSError) as error:
+        msg = (
+            f"{shown}: cannot be opened: {error.strerror}; "
+            "allowed: a file or URL of video or sound that FFmpeg reads"
+        )
+        raise SourceError(msg) from error
+
+
+def _chosen(
+    container: InputContainer, wanted: Mapping[StreamKind, int | None], shown: str
+) -> dict[StreamKind, _Stream]:
+    chosen: dict[StreamKind, _Stream] = {}
+    for kind, nth in wanted.items():
+        streams: Sequence[_Stream] = container.streams.audio
+        if kind == "video":
+            streams = [each for each in container.streams.video if not each.disposition & _COVER]
+        if streams or nth is not None:
+            chosen[kind] = _the(nth or 0, streams, f"{shown}: {kind}")
+    if not chosen:
+        msg = f"{shown}: holds no {' and no '.join(wanted)}"
+        raise SourceError(msg)
+    return chosen
+
+
+def _the(nth: int, streams: Sequence[_Stream], name: str) -> _Stream:
+    if nth >= len(streams):
+        allowed = f"0..{len(streams) - 1}" if streams else "none, there is none"
+        msg = f"{name} stream {nth} is not there; allowed: {allowed}"
+        raise SourceError(msg)
+    if not _has_decoder(streams[nth].codec_context):
+        msg = f"{name} stream {nth} has an unknown codec; allowed: those that FFmpeg decodes"
+        raise SourceError(msg)
+    return streams[nth]
+
+
+def _has_decoder(context: CodecContext | None) -> bool:
+    """PyAV leaves the context out where it knows no decoder, which its types do not say."""
+    return context is not None
+
+
+def _to_ns(ticks: int, base: Fraction) -> int:
+    """`ticks` of `base` seconds in nanoseconds, exact but for rounding to the nearest."""
+    return (2 * ticks * base.numerator * NS_PER_SEC + base.denominator) // (2 * base.denominator)
+
+
+def _duration_ns(rate: Fraction | None) -> int:
+    """How long a picture of so many per second is shown; 0 where unknown."""
+    return _to_ns(1, 1 / rate) if rate else 0

@@ -1,0 +1,68 @@
+"""A run as a process: signals, a time limit, and what must be reachable at the start."""
+
+import asyncio
+import os
+import secrets
+import signal
+from typing import Final, NoReturn
+
+from mmstream.errors import MmstreamError
+from mmstream.runtime.local import LocalRuntime
+
+STRICT_SECS: Final = 10.0
+"""With `strict`, everything must have been reached by then."""
+EXIT_INTERRUPTED: Final = 130
+
+
+def new_boot_id() -> str:
+    """A name for this boot: eight hexadecimal digits."""
+    return secrets.token_hex(4)
+
+
+async def serve(
+    runtime: LocalRuntime, *, strict: bool = False, seconds: float | None = None
+) -> None:
+    """Run until all sources have ended, `seconds` are over, or SIGINT or SIGTERM comes.
+
+    The first signal ends it cleanly, a second one at once. Failures of single sources are in
+    `runtime.failures()`, not raised, unless `strict`.
+
+    Raises:
+        UnreachableError: with `strict`, a source or broker could not be reached at the start.
+        SinkError: a sink can never work.
+        ScorerError: a scorer cannot be built or run.
+    """
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, _on_signal, runtime)
+    timer = None if seconds is None else loop.call_later(seconds, runtime.stop)
+    try:
+        async with asyncio.TaskGroup() as group:
+            if strict:
+                group.create_task(runtime.started(STRICT_SECS), name="strict")
+            await runtime.run()
+    except BaseExceptionGroup as errors:
+        raise _first_own(errors) from None
+    finally:
+        if timer is not None:
+            timer.cancel()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+def _on_signal(runtime: LocalRuntime) -> None:
+    if runtime.stopping:
+        _exit_now()
+    runtime.stop()
+
+
+def _exit_now() -> NoReturn:
+    os._exit(EXIT_INTERRUPTED)
+
+
+def _first_own(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first error of ours in a group; else the first of any kind, which is a defect."""
+    own = errors.subgroup(MmstreamError)
+    group: BaseExceptionGroup[BaseException] = errors if own is None else own
+    first = group.exceptions[0]
+    return _first_own(first) if isinstance(first, BaseExceptionGroup) else first

@@ -1,0 +1,150 @@
+"""JSON lines: one message a line, to a file or to standard output."""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from io import FileIO
+from typing import Final
+
+from pydantic import Field
+
+from mmstream.config import Settings
+from mmstream.errors import SinkError
+from mmstream.messages import Published
+from mmstream.metrics import StageMetrics
+
+STDOUT: Final = "-"
+CLOSE_SECS: Final = 2.0
+"""Somebody who has stopped reading our pipe holds `close` up for no longer than this."""
+
+
+class JsonlSettings(Settings):
+    """Where the lines go."""
+
+    path: str = Field(STDOUT, min_length=1)
+    """A file in a folder that exists, or `-` for standard output."""
+    append: bool = True
+    """Keep what the file already holds; otherwise start it anew."""
+
+
+class JsonlSink:
+    """Writes each message as one line: its topic, then the payload that MQTT would carry.
+
+    A line is with the operating system before `publish` returns, so a reader sees whole lines
+    promptly. Writing happens on a thread of the sink's own, in the order of the calls.
+    """
+
+    name = "jsonl"
+
+    def __init__(self, settings: JsonlSettings) -> None:
+        """Nothing is opened yet."""
+        self.metrics = StageMetrics(self.name)
+        self._writer = _LineWriter(settings)
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=self.name)
+        self._closed = asyncio.Event()
+
+    async def publish(self, message: Published) -> None:
+        """Write a line.
+
+        Raises:
+            SinkError: it is lost; the text names the file and says why.
+        """
+        self.metrics.n_in += 1
+        try:
+            await self._on_thread(partial(self._writer.write, to_line(message).encode()))
+        except SinkError:
+            self.metrics.drop("write_failed")
+            raise
+        self.metrics.n_out += 1
+
+    async def run(self) -> None:
+        """Open the file and wait for `close`.
+
+        Raises:
+            SinkError: it cannot be opened; the text names the file and says why.
+        """
+        await self._on_thread(self._writer.open)
+        await self._closed.wait()
+
+    async def close(self) -> None:
+        """Close the file once everything is written."""
+        if self._closed.is_set():
+            return
+        self._closed.set()
+        closing = asyncio.wrap_future(self._thread.submit(self._writer.close))
+        self._thread.shutdown(wait=False)
+        await asyncio.wait({closing}, timeout=CLOSE_SECS)
+
+    async def _on_thread(self, work: Callable[[], object]) -> None:
+        if self._closed.is_set():
+            msg = f"{self._writer.place} is closed"
+            raise SinkError(msg)
+        await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+
+def to_line(message: Published) -> str:
+    """A message as one line of JSON: `topic` first, then its payload; ends with a newline."""
+    line = {"topic": message.topic, **message.payload()}
+    return json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n"
+
+
+class _LineWriter:
+    """The file itself, unbuffered; used on one thread."""
+
+    def __init__(self, settings: JsonlSettings) -> None:
+        self.place = "standard output" if settings.path == STDOUT else settings.path
+        self._settings = settings
+        self._file: FileIO | None = None
+
+    def open(self) -> FileIO:
+        if self._file is None:
+            try:
+                self._file = self._opened()
+            except (OSError, ValueError) as error:  # ValueError: standard output is closed
+                msg = f"cannot open {self.place}: {_reason(error)}"
+                raise SinkError(msg) from None
+        return self._file
+
+    def write(self, line: bytes) -> None:
+        file = self.open()
+        rest = memoryview(line)
+        try:
+            while rest:
+                rest = rest[_written(file, rest) :]
+        except OSError as error:
+            self._take_back(file, n_bytes=len(line) - len(rest))
+            msg = f"cannot write to {self.place}: {_reason(error)}"
+            raise SinkError(msg) from None
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def _opened(self) -> FileIO:
+        if self._settings.path == STDOUT:
+            sys.stdout.flush()
+            return FileIO(os.dup(sys.stdout.fileno()), "w")
+        return FileIO(self._settings.path, "a" if self._settings.append else "w")
+
+    def _take_back(self, file: FileIO, *, n_bytes: int) -> None:
+        """A full disk takes half a line: remove it, so that the next one starts a line."""
+        if n_bytes and file.seekable():
+            with suppress(OSError):  # the write's own error is the one to report
+                file.truncate(file.tell() - n_bytes)
+                file.seek(0, os.SEEK_END)
+
+
+def _written(file: FileIO, chunk: memoryview) -> int:
+    n_bytes = file.write(chunk)
+    if n_bytes is None:
+        raise BlockingIOError(0, "it takes no more just now")
+    return n_bytes
+
+
+def _reason(error: Exception) -> str:
+    return error.strerror or str(error) if isinstance(error, OSError) else str(error)

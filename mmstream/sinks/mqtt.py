@@ -1,0 +1,271 @@
+"""Publishes to an MQTT broker, and keeps what must arrive until the broker has it.
+
+    publish -> [outbox] -> connection -> broker      numbered messages: kept over outages
+            -> [passing] ->                          the rest: only while there is a connection
+            -> picture                               retained topics, rewritten at each connection
+
+`run` owns the connection: it opens a new one whenever the last is lost, writes the whole retained
+picture, then what waits in the outbox, oldest first, and from then on whatever comes.
+"""
+
+import asyncio
+import logging
+from contextlib import suppress
+from random import SystemRandom
+from typing import Final
+
+import aiomqtt
+
+from mmstream.errors import BrokerError, SinkError, StateError
+from mmstream.messages import Published
+from mmstream.metrics import StageMetrics
+from mmstream.sinks.mqtt_connection import BrokerDoor, Link, MqttSettings, TlsSettings
+from mmstream.sinks.mqtt_topics import Packet, RetainedPicture
+from mmstream.sinks.outbox import Outbox, Waiting, must_arrive
+
+__all__ = ["MqttSettings", "MqttSink", "TlsSettings"]
+
+CLOSE_SECS: Final = 2.0
+"""How long `close` may take to deliver what waits and to say goodbye."""
+FIRST_RETRY_SECS: Final = 0.5
+LAST_RETRY_SECS: Final = 60.0
+"""The pause between attempts doubles from the first to the last, and is jittered down to half."""
+BATCH: Final = 16
+"""Messages under way at once: on a slow link, waiting for each answer would cost a round trip."""
+MAX_PASSING: Final = 256
+"""Messages that need not arrive (statistics, partial captions) on their way to a slow broker."""
+
+_log = logging.getLogger(__name__)
+_jitter = SystemRandom()
+
+
+class MqttSink:
+    """The MQTT wire of docs/wire.md, over a broker that may come and go.
+
+    Events, alerts and final captions are kept, in order, until the broker has acknowledged them;
+    those that had to wait for it are marked `late`, and one may come twice with the same `seq`.
+    """
+
+    name = "mqtt"
+
+    def __init__(self, settings: MqttSettings, *, node: str, boot_id: str) -> None:
+        """Nothing is connected before `run`; until then messages wait as in an outage."""
+        self.metrics = StageMetrics(self.name)
+        """`n_out` counts acknowledged messages; dropped: `offline`, `backlog` (need not arrive),
+        `outbox_full`, `refused`, `shutdown` (lost)."""
+        self.last_error: BrokerError | None = None
+        """Why there is no connection; None while there is one."""
+        self._address = settings.address
+        self._picture = RetainedPicture(node=node, base=settings.base)
+        will = self._picture.node_status("offline")
+        self._door = BrokerDoor(settings, client_id=f"{node}-{boot_id[:8]}", will=will)
+        self._outbox = Outbox(settings.outbox_size)
+        self._passing = Outbox(MAX_PASSING)
+        self._retained_due: dict[str, Packet] = {}
+        self._work = asyncio.Event()
+        self._connected = asyncio.Event()
+        self._closing = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._deadline: asyncio.Timeout | None = None
+        self._n_failures = 0
+        self._is_overflowing = False
+        self._is_refused = False
+        self._logged_error = ""
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection now."""
+        return self._connected.is_set()
+
+    async def wait_connected(self, timeout_secs: float) -> None:
+        """Wait for a connection; `run` must be running.
+
+        Raises:
+            BrokerError: there is none after `timeout_secs`; the text names the broker and says why.
+        """
+        try:
+            async with asyncio.timeout(timeout_secs):
+                await self._connected.wait()
+        except TimeoutError:
+            silence = f"no answer from the MQTT broker at {self._address} in {timeout_secs:g} s"
+            raise self.last_error or BrokerError(silence) from None
+
+    async def publish(self, message: Published) -> None:
+        """Queue a message for the broker; returns at once.
+
+        Raises:
+            SinkError: the sink is closed; the message is lost.
+        """
+        if self._ended.is_set():
+            msg = f"the connection to the MQTT broker at {self._address} is closed"
+            raise SinkError(msg)
+        self.metrics.n_in += 1
+        changes = self._picture.update(message)
+        if must_arrive(message):
+            self._keep(message, changes if self.connected else ())
+        elif message.content.RETAINED:
+            self._retained_due |= {packet.topic: packet for packet in changes}
+        elif not self.connected:
+            self.metrics.drop("offline")
+        elif self._passing.put(message) is not None:
+            self.metrics.drop("backlog")
+        self._work.set()
+
+    async def run(self) -> None:
+        """Serve until `close`; an outage, or a broker that refuses us, is logged and retried.
+
+        Raises:
+            StateError: called twice.
+        """
+        if self._deadline is not None:
+            msg = "an MqttSink runs once"
+            raise StateError(msg)
+        try:
+            limit_secs = CLOSE_SECS if self._closing.is_set() else None
+            async with asyncio.timeout(limit_secs) as self._deadline:
+                await self._stay_connected()
+        except TimeoutError:
+            _log.warning("the MQTT broker at %s is too slow for a goodbye", self._address)
+        finally:
+            self._end()
+
+    async def close(self) -> None:
+        """Deliver what waits, say `offline`, disconnect; takes at most `CLOSE_SECS`."""
+        if self._deadline is not None and not self._closing.is_set():
+            self._deadline.reschedule(asyncio.get_running_loop().time() + CLOSE_SECS)
+        self._closing.set()
+        self._work.set()
+        if self._deadline is not None:
+            await self._ended.wait()
+
+    async def _stay_connected(self) -> None:
+        while True:
+            is_last_attempt = self._closing.is_set()
+            try:
+                await self._serve_one_connection()
+            except BrokerError as error:
+                self._note_outage(error)
+            else:
+                return
+            if self._closing.is_set() and (is_last_attempt or not self._outbox):
+                return
+            await self._pause()
+
+    async def _serve_one_connection(self) -> None:
+        """Returns after `close`, with everything delivered.
+
+        Raises:
+            BrokerError: there is no connection, or it was lost.
+        """
+        lost: BaseExceptionGroup[aiomqtt.MqttError] | None = None
+        async with self._door.connection() as link:
+            try:
+                async with asyncio.TaskGroup() as group:
+                    watching = group.create_task(link.watch(), name=f"{self.name} watch")
+                    await _send_all(link, self._begin(link))
+                    await self._serve(link)
+                    await _send_all(link, self._picture.farewell())
+                    watching.cancel()
+            except* aiomqtt.MqttError as errors:
+                lost = errors
+            if lost is not None:
+                raise _first(lost)
+
+    def _begin(self, link: Link) -> tuple[Packet, ...]:
+        """The whole picture; what is published from now on comes after it."""
+        late = ""
+        if self._n_failures:
+            self._outbox.mark_late()
+            late = f"; {len(self._outbox)} messages have waited for it"
+        _log.info("connected to the MQTT broker at %s (%s)%s", self._address, link.protocol, late)
+        self._retained_due.clear()
+        self.last_error = None
+        self._logged_error = ""
+        self._is_refused = False
+        self._connected.set()
+        return self._picture.packets()
+
+    async def _serve(self, link: Link) -> None:
+        while not self._closing.is_set():
+            self._work.clear()
+            await self._send_waiting(link)
+            self._n_failures = 0  # only now: a broker that takes nothing is not to be hammered
+            self._is_overflowing = False
+            await self._work.wait()
+        await self._send_waiting(link)
+
+    async def _send_waiting(self, link: Link) -> None:
+        while self._retained_due or self._passing or self._outbox:
+            packets = tuple(self._retained_due.values())
+            self._retained_due.clear()
+            await _send_all(link, packets)
+            async with asyncio.TaskGroup() as group:
+                for line in (self._passing, self._outbox):
+                    for waiting in line.peek(BATCH):
+                        group.create_task(self._deliver(link, waiting, line))
+            self._note_refusals(link)
+
+    async def _deliver(self, link: Link, waiting: Waiting, line: Outbox) -> None:
+        """Started in order, so sent in order: every task gets to its `send` without waiting."""
+        await _send_all(link, (self._picture.packet(waiting.message), *waiting.changes))
+        line.pop(waiting.key)
+        self.metrics.n_out += 1
+
+    def _keep(self, message: Published, changes: tuple[Packet, ...]) -> None:
+        evicted = self._outbox.put(message, changes)
+        if evicted is None:
+            return
+        self._retained_due |= {packet.topic: packet for packet in evicted.changes}
+        self.metrics.drop("outbox_full")
+        if not self._is_overflowing:
+            lost = "the MQTT broker at %s takes nothing; the oldest of %d waiting messages are lost"
+            _log.error(lost, self._address, len(self._outbox))
+        self._is_overflowing = True
+
+    def _note_outage(self, error: BrokerError) -> None:
+        self._connected.clear()
+        self._retained_due.clear()
+        self.metrics.drop("offline", self._passing.clear())
+        self.last_error = error
+        self._n_failures += 1
+        if str(error) != self._logged_error:
+            self._logged_error = str(error)
+            _log.warning("%s; trying again until it works", error)
+
+    def _note_refusals(self, link: Link) -> None:
+        if link.n_refused == 0:
+            return
+        self.metrics.drop("refused", link.n_refused)
+        link.n_refused = 0
+        if not self._is_refused:
+            lost = "the MQTT broker at %s refuses messages, which are lost: %s; may %s publish?"
+            _log.error(lost, self._address, link.refusal, link.identifier)
+        self._is_refused = True
+
+    async def _pause(self) -> None:
+        longest_secs = min(LAST_RETRY_SECS, FIRST_RETRY_SECS * 2 ** min(self._n_failures - 1, 10))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(longest_secs * _jitter.uniform(0.5, 1)):
+                await self._closing.wait()
+
+    def _end(self) -> None:
+        self._connected.clear()
+        self._ended.set()
+        self.metrics.drop("offline", self._passing.clear())
+        n_lost = self._outbox.clear()
+        if n_lost:
+            self.metrics.drop("shutdown", n_lost)
+            lost = "%d messages are lost: the MQTT broker at %s did not take them before the end"
+            _log.error(lost, n_lost, self._address)
+
+
+async def _send_all(link: Link, packets: tuple[Packet, ...]) -> None:
+    """In order, without waiting for one acknowledgement before the next is sent."""
+    async with asyncio.TaskGroup() as group:
+        for packet in packets:
+            group.create_task(link.send(packet))
+
+
+def _first(errors: BaseExceptionGroup[aiomqtt.MqttError]) -> aiomqtt.MqttError:
+    first = errors.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first

@@ -1,0 +1,334 @@
+"""One connection to an MQTT broker: opened, watched and closed; never used twice.
+
+What aiomqtt leaves to us: it neither reconnects nor falls back to an older protocol; `publish`
+waits out its whole timeout when the broker dies; a broker that hangs up before it has answered
+is noticed only by timeout; what a broker refuses to take (an MQTT 5 reason code) counts as done;
+and a `Client` that is used again may send what the last connection had given up.
+"""
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Final, Literal
+
+import aiomqtt
+from aiomqtt import ProtocolVersion
+from aiomqtt.types import PahoSocket
+from paho.mqtt.client import Client as PahoClient
+from paho.mqtt.client import DisconnectFlags
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from pydantic import Field, FilePath, SecretStr, field_validator, model_validator
+
+from mmstream.config import Settings
+from mmstream.errors import BrokerError
+from mmstream.sinks.mqtt_topics import Packet
+
+ANSWER_SECS: Final = 10.0
+"""A broker that acknowledges nothing for so long is taken for dead."""
+ABORT_SECS: Final = 0.5
+"""How long an aborted connection may take to be torn down."""
+UNSUPPORTED_PROTOCOL: Final = 0x84
+"""MQTT 5 section 2.4, Reason Codes; paho gives it for the older brokers' code 1 too."""
+
+_PROTOCOLS: Final[dict[str, tuple[ProtocolVersion, ...]]] = {
+    "auto": (ProtocolVersion.V5, ProtocolVersion.V311),
+    "5": (ProtocolVersion.V5,),
+    "3.1.1": (ProtocolVersion.V311,),
+}
+
+
+class TlsSettings(Settings):
+    """How to make sure that the broker is who it says, and to show who we are."""
+
+    ca: FilePath | None = None
+    """The certificates that may have signed the broker's, PEM; the system's when left out."""
+    certificate: FilePath | None = None
+    """Ours, PEM, for brokers that ask for one."""
+    key: FilePath | None = None
+    """The private key of `certificate`, PEM, without a pass phrase; left out when it is in the
+    same file."""
+
+    @model_validator(mode="after")
+    def _key_needs_certificate(self) -> "TlsSettings":
+        if self.key is not None and self.certificate is None:
+            msg = "`key` is of use only with `certificate`"
+            raise ValueError(msg)
+        return self
+
+
+class MqttSettings(Settings):
+    """Where the broker is and how to talk to it."""
+
+    host: str = Field("127.0.0.1", min_length=1)
+    """A host name or address; not a URL."""
+    port: int | None = Field(None, ge=1, le=65535)
+    """1883 when left out, 8883 with `tls`."""
+    base: str = Field("mmstream", pattern=r"^[^\s+#/$][^\s+#/]*(/[^\s+#/]+)*$")
+    """The first level or levels of every topic; `<base>/<node>/...`."""
+    username: str | None = None
+    password: SecretStr | None = None
+    """Best given as `!env NAME` or `!secret NAME`."""
+    tls: TlsSettings | None = None
+    """Encrypt; `{}` takes the system's certificate authorities."""
+    protocol: Literal["auto", "5", "3.1.1"] = "auto"
+    """`auto` speaks MQTT 5 unless the broker refuses it."""
+    keepalive_secs: int = Field(30, ge=1, le=65535)
+    """The broker declares us dead after one and a half times this without a sign of life."""
+    outbox_size: int = Field(10_000, ge=1)
+    """Events, alerts and final captions that may wait in memory for the broker."""
+
+    @field_validator("host")
+    @classmethod
+    def _is_no_url(cls, host: str) -> str:
+        if any(sign in host for sign in "/@ "):
+            msg = "give the host alone: port, username and password have keys of their own"
+            raise ValueError(msg)
+        return host
+
+    @model_validator(mode="after")
+    def _password_needs_username(self) -> "MqttSettings":
+        if self.password is not None and self.username is None:
+            msg = "`password` is of use only with `username`"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def address(self) -> str:
+        """`host:port`, for people."""
+        return f"{self.host}:{self.port_number}"
+
+    @property
+    def port_number(self) -> int:
+        """The port, also when it is left out."""
+        if self.port is not None:
+            return self.port
+        return 1883 if self.tls is None else 8883
+
+
+class BrokerDoor:
+    """Opens connections to one broker and remembers which protocol it speaks."""
+
+    def __init__(self, settings: MqttSettings, *, client_id: str, will: Packet) -> None:
+        """Nothing is opened yet."""
+        self._settings = settings
+        self._client_id = client_id
+        self._will = will
+        self._protocols = _PROTOCOLS[settings.protocol]
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator["Link"]:
+        """A new connection; closed politely, or aborted when the body raises.
+
+        Raises:
+            BrokerError: it cannot be opened, or is lost; the text says why, without credentials.
+        """
+        link = await self._opened()
+        try:
+            yield link
+            await link.close()
+        except aiomqtt.MqttError as error:
+            msg = f"lost the MQTT broker at {self._settings.address}: {error}"
+            raise BrokerError(msg) from None
+        finally:
+            await link.abort()
+
+    async def _opened(self) -> "Link":
+        tls = None
+        if self._settings.tls is not None:
+            tls = await asyncio.to_thread(_tls_context, self._settings.tls)
+        *newer, oldest = self._protocols
+        for protocol in newer:
+            with suppress(_TooNewError):
+                return await self._opened_as(protocol, tls)
+        link = await self._opened_as(oldest, tls)
+        self._protocols = (oldest,)
+        return link
+
+    async def _opened_as(self, protocol: ProtocolVersion, tls: ssl.SSLContext | None) -> "Link":
+        link = Link(self._settings, protocol, tls, client_id=self._client_id, will=self._will)
+        try:
+            await link.open()
+        except aiomqtt.MqttCodeError as error:
+            code = error.rc.value if isinstance(error.rc, ReasonCode) else error.rc
+            msg = (
+                f"the MQTT broker at {self._settings.address} refused us: {error.rc} (code {code})"
+            )
+            kind = _TooNewError if code == UNSUPPORTED_PROTOCOL else BrokerError
+            raise kind(msg) from None
+        except aiomqtt.MqttError as error:
+            msg = f"cannot reach the MQTT broker at {self._settings.address}: {error}"
+            kind = _TooNewError if isinstance(error, _HungUpError) else BrokerError
+            raise kind(msg) from None
+        return link
+
+
+class Link(aiomqtt.Client):
+    """An aiomqtt client that says at once when its connection is gone, and what was refused.
+
+    aiomqtt has no public way to learn either; the tests notice when its insides change.
+    """
+
+    def __init__(
+        self,
+        settings: MqttSettings,
+        protocol: ProtocolVersion,
+        tls: ssl.SSLContext | None,
+        *,
+        client_id: str,
+        will: Packet,
+    ) -> None:
+        """Not connected yet; needs a running loop."""
+        self.n_refused = 0
+        """Messages that the broker acknowledged with a failure: it did not take them."""
+        self.refusal = ""
+        """Why the last of them was refused."""
+        self.protocol = "MQTT 5" if protocol is ProtocolVersion.V5 else "MQTT 3.1.1"
+        self._last_words = _LastWords()
+        self._is_aborted = False
+        self._gone = asyncio.Event()
+        password = settings.password
+        super().__init__(
+            settings.host,
+            settings.port_number,
+            username=settings.username,
+            password=password.get_secret_value() if password is not None else None,
+            logger=self._last_words.logger(),
+            identifier=client_id,
+            protocol=protocol,
+            will=aiomqtt.Will(will.topic, will.payload, will.qos, will.retain),
+            timeout=ANSWER_SECS,
+            keepalive=settings.keepalive_secs,
+            tls_context=tls,
+            socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
+        )
+
+    async def open(self) -> None:
+        """Connect.
+
+        Raises:
+            aiomqtt.MqttError: the broker is out of reach, or refused.
+        """
+        try:
+            await self.__aenter__()
+        except BaseException:
+            await self.abort()
+            raise
+
+    async def close(self) -> None:
+        """Take leave, so that the broker does not publish the will.
+
+        Raises:
+            aiomqtt.MqttError: the connection is gone already.
+        """
+        await self.__aexit__(None, None, None)
+
+    async def send(self, packet: Packet) -> None:
+        """Publish; returns when the broker has acknowledged it (QoS 1) or it is sent (QoS 0).
+
+        Raises:
+            aiomqtt.MqttError: it may or may not have arrived.
+        """
+        await self.publish(packet.topic, packet.payload, packet.qos, packet.retain)
+
+    async def watch(self) -> None:
+        """Wait until the connection is gone.
+
+        Raises:
+            aiomqtt.MqttError: always; the text says why.
+        """
+        try:
+            async for _ in self.messages:
+                pass
+        except aiomqtt.MqttError as error:
+            raise aiomqtt.MqttError(str(error.__cause__ or error)) from None
+
+    async def abort(self) -> None:
+        """Hang up without a word, so that the broker publishes the will; nothing when closed."""
+        self._is_aborted = True
+        sock = self._client.socket()
+        if isinstance(sock, socket.socket):
+            with suppress(OSError):  # the other side was faster
+                sock.shutdown(socket.SHUT_RDWR)  # paho reads the end and tears the rest down
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._gone.wait(), ABORT_SECS)
+        if self._disconnected.done():
+            self._disconnected.exception()  # seen: asyncio need not complain about it
+
+    def _on_socket_open(self, client: PahoClient, userdata: object, sock: PahoSocket) -> None:
+        if self._is_aborted:  # given up while the thread was still connecting
+            msg = "no longer wanted"
+            raise ConnectionAbortedError(msg)
+        super()._on_socket_open(client, userdata, sock)
+
+    def _on_disconnect(
+        self,
+        client: PahoClient,
+        userdata: object,
+        flags: DisconnectFlags,
+        reason_code: ReasonCode,
+        properties: Properties | None = None,
+    ) -> None:
+        self._gone.set()
+        if not self._connected.done() and not self._is_aborted:
+            self._connected.set_exception(_HungUpError(self._last_words.text))
+        super()._on_disconnect(client, userdata, flags, reason_code, properties)
+
+    def _on_publish(
+        self,
+        client: PahoClient,
+        userdata: object,
+        mid: int,
+        reason_code: ReasonCode,
+        properties: Properties,
+    ) -> None:
+        if reason_code.is_failure:
+            self.n_refused += 1
+            self.refusal = str(reason_code)
+        super()._on_publish(client, userdata, mid, reason_code, properties)
+
+
+class _TooNewError(BrokerError):
+    """An older protocol is worth a try: the broker refused this one, or hung up on it."""
+
+
+class _HungUpError(aiomqtt.MqttError):
+    def __init__(self, last_words: str) -> None:
+        why = last_words or "is `tls` as the broker wants it?"
+        super().__init__(f"it hung up without an answer ({why})")
+
+
+class _LastWords(logging.Handler):
+    """Keeps paho's last complaint for our own messages; nothing of it reaches the user's log."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.text = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.text = record.getMessage()
+
+    def logger(self) -> logging.Logger:
+        logger = logging.Logger(__name__)  # noqa: LOG001 - on purpose outside the tree of loggers
+        logger.addHandler(self)
+        return logger
+
+
+def _tls_context(tls: TlsSettings) -> ssl.SSLContext:
+    """Reads files, anew for each connection: certificates are renewed while we run."""
+    try:
+        context = ssl.create_default_context(cafile=tls.ca)
+    except OSError as error:
+        msg = f"cannot use the certificate authorities in {tls.ca}: {error}"
+        raise BrokerError(msg) from None
+    if tls.certificate is not None:
+        try:
+            # an empty pass phrase, so that OpenSSL does not ask for one on the terminal
+            context.load_cert_chain(tls.certificate, tls.key, password="")
+        except OSError as error:
+            msg = f"cannot use the certificate {tls.certificate} with its key: {error}"
+            raise BrokerError(msg) from None
+    return context

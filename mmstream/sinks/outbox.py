@@ -1,0 +1,78 @@
+"""What waits for the broker: numbered messages, in order, bounded.
+
+The seam for a spool on disk: whatever has `put`, `peek`, `pop` and `mark_late` can stand here.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+
+from mmstream.messages import Caption, NumberedStamp, Published
+from mmstream.sinks.mqtt_topics import Packet
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A message that is not acknowledged yet."""
+
+    key: int
+    """Counts up by one per `put`."""
+    message: Published
+    changes: tuple[Packet, ...]
+    """The retained topics that follow from it, to be written right after it."""
+
+
+class Outbox:
+    """Numbered messages between `publish` and the broker's acknowledgement, oldest first."""
+
+    def __init__(self, limit: int) -> None:
+        """Hold at most `limit` messages."""
+        self._limit = limit
+        self._waiting: OrderedDict[int, Waiting] = OrderedDict()
+        self._next_key = 0
+
+    def __len__(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
+
+    def put(self, message: Published, changes: tuple[Packet, ...] = ()) -> Waiting | None:
+        """Add a message at the end; gives the oldest one, which had to make room when full."""
+        evicted = None
+        if len(self._waiting) >= self._limit:
+            _, evicted = self._waiting.popitem(last=False)
+        self._waiting[self._next_key] = Waiting(self._next_key, message, changes)
+        self._next_key += 1
+        return evicted
+
+    def peek(self, n: int) -> tuple[Waiting, ...]:
+        """The oldest `n` or fewer; they stay."""
+        return tuple(waiting for waiting, _ in zip(self._waiting.values(), range(n), strict=False))
+
+    def pop(self, key: int) -> None:
+        """The broker has it: forget it (nothing happens when it had to make room meanwhile)."""
+        self._waiting.pop(key, None)
+
+    def clear(self) -> int:
+        """Forget everything; gives how many that were."""
+        n_waiting = len(self._waiting)
+        self._waiting.clear()
+        return n_waiting
+
+    def mark_late(self) -> None:
+        """What waits now has waited for the broker to come back.
+
+        Its `changes` are dropped: the whole retained picture is written before it is sent.
+        """
+        for key, waiting in self._waiting.items():
+            self._waiting[key] = replace(waiting, message=late(waiting.message), changes=())
+
+
+def late(message: Published) -> Published:
+    """The same message, stamped `late`; its stamp is a numbered one."""
+    return replace(message, stamp=message.stamp.model_copy(update={"late": True}))
+
+
+def must_arrive(message: Published) -> bool:
+    """Whether a gap would be seen as a loss: events, alerts and final captions."""
+    if isinstance(message.content, Caption) and message.content.state == "partial":
+        return False
+    return isinstance(message.stamp, NumberedStamp)

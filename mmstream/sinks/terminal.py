@@ -1,0 +1,193 @@
+"""What a person watching the terminal sees: a live view, or plain lines where output is piped."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final, TextIO
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from mmstream.messages import Content, Event, Health, Published
+from mmstream.metrics import SourceStatus, StageMetrics
+
+REFRESH_SECS: Final = 0.25
+N_EVENTS: Final = 12
+METER_CELLS: Final = 20
+METER_FLOOR_DBFS: Final = -60.0
+_COLOURS: Final = {"online": "green", "connecting": "yellow", "degraded": "yellow"}
+
+
+def view(title: str, out: TextIO) -> "LiveView | PlainLines":
+    """What fits `out`: a live view on a terminal, plain lines elsewhere."""
+    if out.isatty():
+        return LiveView(title, Console(file=out))
+    return PlainLines(out)
+
+
+def describe(content: Content) -> str | None:
+    """An event or a change of health as one plain line; None for what a person need not see."""
+    match content:
+        case Event(type="update"):
+            return None
+        case Event():
+            until = "" if content.ts_end is None else f" until {_clock_time(content.ts_end)}"
+            why = "" if content.end_reason in (None, "quiet") else f" ({content.end_reason})"
+            return (
+                f"{_clock_time(content.ts_start)} {content.source:<12} {content.label:<8} "
+                f"{content.type:<5} {content.top_score:.2f}{until}{why}"
+            )
+        case Health():
+            since = _clock_time(content.since)
+            return f"{since} {content.source:<12} {content.state}: {content.reason}"
+    return None
+
+
+def _clock_time(iso: str) -> str:
+    return iso[11:23]
+
+
+class PlainLines:
+    """Prints one line per start and end of an event and per change of a source's health."""
+
+    name = "terminal"
+
+    def __init__(self, out: TextIO) -> None:
+        """Print to `out`."""
+        self.metrics = StageMetrics(self.name)
+        self._out = out
+        self._closed = asyncio.Event()
+        self._told: dict[str, str] = {}
+
+    def watch(self, statuses: Callable[[], Sequence[SourceStatus]]) -> None:
+        """Lines tell of sources through their health messages alone."""
+
+    async def publish(self, message: Published) -> None:
+        """Print a message if a person would want to see it."""
+        self.metrics.n_in += 1
+        line = describe(message.content)
+        if isinstance(message.content, Health):
+            if self._told.get(message.content.source) == line:
+                return
+            self._told[message.content.source] = line or ""
+        if line is not None:
+            self.metrics.n_out += 1
+            await asyncio.to_thread(self._print, line)
+
+    async def ready(self, timeout_secs: float) -> None:
+        """At once."""
+
+    async def run(self) -> None:
+        """Wait for `close`."""
+        await self._closed.wait()
+
+    async def close(self) -> None:
+        """Let `run` return."""
+        self._closed.set()
+
+    def _print(self, line: str) -> None:
+        self._out.write(line + "\n")
+        self._out.flush()
+
+
+class LiveView:
+    """Redraws sources (state, frame rate, level, lag) and the last events a few times a second."""
+
+    name = "terminal"
+
+    def __init__(self, title: str, console: Console) -> None:
+        """Draw on `console`."""
+        self.metrics = StageMetrics(self.name)
+        self._title = title
+        self._statuses: Callable[[], Sequence[SourceStatus]] = tuple
+        self._console = console
+        self._closed = asyncio.Event()
+        self._events: deque[Event] = deque(maxlen=N_EVENTS)
+
+    def watch(self, statuses: Callable[[], Sequence[SourceStatus]]) -> None:
+        """Draw the sources that `statuses` gives."""
+        self._statuses = statuses
+
+    async def publish(self, message: Published) -> None:
+        """Remember an event for the next drawing."""
+        self.metrics.n_in += 1
+        content = message.content
+        if isinstance(content, Event):
+            self._forget(content.id)
+            self._events.append(content)
+            self.metrics.n_out += 1
+
+    async def ready(self, timeout_secs: float) -> None:
+        """At once."""
+
+    async def run(self) -> None:
+        """Draw until `close`."""
+        with Live(console=self._console, auto_refresh=False, transient=False) as live:
+            while not self._closed.is_set():
+                # Drawing may wait for the terminal: not on the loop.
+                await asyncio.to_thread(live.update, self.render(), refresh=True)
+                try:
+                    await asyncio.wait_for(self._closed.wait(), REFRESH_SECS)
+                except TimeoutError:
+                    continue
+            await asyncio.to_thread(live.update, self.render(), refresh=True)
+
+    async def close(self) -> None:
+        """Draw once more and let `run` return."""
+        self._closed.set()
+
+    def render(self) -> Group:
+        """The view as it is now."""
+        return Group(Text(self._title, style="bold"), self._sources(), self._last_events())
+
+    def _forget(self, event_id: str) -> None:
+        kept = [event for event in self._events if event.id != event_id]
+        self._events.clear()
+        self._events.extend(kept)
+
+    def _sources(self) -> Table:
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for heading in ("source", "state", "fps", "level", "lag"):
+            table.add_column(heading)
+        for status in self._statuses():
+            table.add_row(
+                status.source,
+                Text(status.state, style=_COLOURS.get(status.state, "red")),
+                "-" if status.video_fps is None else f"{status.video_fps:5.1f}",
+                _meter(status.audio_dbfs),
+                "-" if status.lag_ms is None else f"{status.lag_ms:4.0f} ms",
+            )
+        return table
+
+    def _last_events(self) -> Table:
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for heading in ("captured", "source", "event", "score", "for", ""):
+            table.add_column(heading)
+        for event in reversed(self._events):
+            lasted = "now"
+            if event.t_end is not None:
+                lasted = f"{event.t_end - event.t_start:.1f} s"
+            style = "bold" if event.t_end is None else "dim"
+            evidence = ", ".join(f"{e.detector} ({e.modality})" for e in event.evidence[:1])
+            table.add_row(
+                _clock_time(event.ts_start),
+                event.source,
+                event.label,
+                f"{event.top_score:.2f}",
+                lasted,
+                evidence,
+                style=style,
+            )
+        return table
+
+
+def _meter(dbfs: float | None) -> Text:
+    """A bar from `METER_FLOOR_DBFS` to 0 dBFS."""
+    if dbfs is None:
+        return Text("-")
+    share = min(1.0, max(0.0, 1 - dbfs / METER_FLOOR_DBFS))
+    n_cells = round(share * METER_CELLS)
+    bar = "█" * n_cells + "░" * (METER_CELLS - n_cells)
+    return Text(f"{bar} {dbfs:6.1f} dBFS")

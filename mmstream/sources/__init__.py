@@ -1,0 +1,1 @@
+"""Cameras, microphones, recordings and scenes: everything that yields `MediaItem`s."""

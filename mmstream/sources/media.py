@@ -1,0 +1,250 @@
+"""Files and URLs: whatever FFmpeg reads, both streams of it from one demultiplexer on one clock.
+
+Items leave in the order in which a camera would give them: a frame at its start, a chunk of sound
+at its end. Instants are the file's own timestamps, moved so that the stream that starts first
+starts at 0; so none is negative, and both streams keep their distance. A stream that is silent,
+over or slow is followed by bounds, so that nothing has to wait for it.
+"""
+
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Final, Literal
+
+from pydantic import AwareDatetime, Field
+
+from mmstream.clock import Clock
+from mmstream.codecs import CaptureResampler, Decoded, MediaInput, Sound
+from mmstream.config import Settings
+from mmstream.errors import SourceError, mask_credentials
+from mmstream.media import (
+    NS_PER_SEC,
+    AudioChunk,
+    MediaItem,
+    SourceStarted,
+    StreamBound,
+    StreamKind,
+    VideoFrame,
+)
+from mmstream.metrics import StageMetrics
+from mmstream.sources.pacing import due_ns, paced
+
+RESET_NS: Final = NS_PER_SEC
+"""A timestamp this much earlier than what was given starts the count anew; less overlaps."""
+FOLLOW_NS: Final = NS_PER_SEC // 10
+"""How far a stream may fall behind the other before a bound says that nothing came."""
+
+_N_SHIFTS: Final = 8
+"""Resets remembered, for the stream that comes to them later."""
+_UNIX_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class MediaSettings(Settings):
+    """A recording, or anything else that FFmpeg opens."""
+
+    type: Literal["media"] = "media"
+    url: str = Field(min_length=1)
+    """Path or URL."""
+    pace: Literal["realtime", "max"] = "realtime"
+    """As it was recorded, or as fast as it can be read."""
+    epoch: AwareDatetime = _UNIX_EPOCH
+    """When its first instant was, for the timestamps of messages (ISO 8601 with a zone)."""
+    video_stream: int | None = Field(None, ge=0)
+    """Which of several video streams, counted from 0; the first by default."""
+    audio_stream: int | None = Field(None, ge=0)
+    """Which of several audio streams, counted from 0; the first by default."""
+    rate_hz: int = Field(16_000, ge=8_000, le=48_000)
+    """Sample rate of the pipeline, Hz."""
+
+
+class MediaFile:
+    """Reads one recording from its start to its end (`stages.Reader`).
+
+    What it drops, by reason: `corrupt_packet`, `corrupt_picture`, `corrupt_sound` (not numbers),
+    `unreadable_rest` (the container breaks off), `overlapping_sound` and `backward_picture` (time
+    that was given already). `timestamp_reset` counts where time was taken up anew.
+    """
+
+    live = False
+
+    def __init__(self, name: str, settings: MediaSettings, clock: Clock) -> None:
+        """Nothing is opened yet."""
+        self.name = name
+        self._settings = settings
+        self._clock = clock
+        self._metrics = StageMetrics(f"media/{name}")
+
+    @property
+    def metrics(self) -> Sequence[StageMetrics]:
+        """Packets in, items out, drops."""
+        return (self._metrics,)
+
+    @contextmanager
+    def read(self) -> Iterator[Iterator[MediaItem]]:
+        """Open it and give its items.
+
+        Raises:
+            SourceError: it is missing, is no media, or holds nothing that can be decoded.
+        """
+        settings = self._settings
+        wanted: dict[StreamKind, int | None] = {
+            "video": settings.video_stream,
+            "audio": settings.audio_stream,
+        }
+        with (
+            MediaInput(settings.url, wanted, self._metrics) as media,
+            closing(self._items(media)) as items,
+        ):
+            yield paced(items, self._clock) if settings.pace == "realtime" else items
+
+    def _items(self, media: MediaInput) -> Generator[MediaItem]:
+        feeds = self._feeds(media)
+        yield SourceStarted(
+            self.name,
+            media.kinds,
+            (self._settings.epoch - _UNIX_EPOCH) // timedelta(microseconds=1) * 1000,
+            clock_offset_ns=None,
+        )
+        while True:
+            for feed in feeds:
+                feed.fill(media)
+            ready = [feed for feed in feeds if feed.items]
+            if not ready:
+                return
+            due_ns, item = min(ready, key=_Feed.due_ns).pop()
+            self._metrics.n_out += 1
+            yield item
+            for feed in feeds:
+                bound = feed.follow(due_ns)
+                if bound is not None:
+                    yield bound
+
+    def _feeds(self, media: MediaInput) -> list["_Feed"]:
+        """One per stream, with what its first packets gave: that tells when the file starts."""
+        first = {kind: _first(media, kind) for kind in sorted(media.kinds)}
+        instants_ns = [decoded[0].at_ns for decoded in first.values() if decoded]
+        if not instants_ns:
+            shown = mask_credentials(self._settings.url)
+            msg = f"{shown}: nothing in it can be decoded; allowed: media that FFmpeg decodes"
+            raise SourceError(msg)
+        timeline = _Timeline(min(instants_ns), self._metrics)
+        resampler = CaptureResampler(self.name, self._settings.rate_hz, self._metrics)
+        feeds = []
+        for kind, decoded in first.items():
+            feed = _Feed(kind, self.name, timeline, resampler, self._metrics)
+            feed.take(decoded)
+            feeds.append(feed)
+        return feeds
+
+
+def _first(media: MediaInput, kind: StreamKind) -> Sequence[Decoded]:
+    """The first that the stream gives; nothing where it gives nothing, or not soon."""
+    while (decoded := media.decode(kind)) is not None:
+        if decoded:
+            return decoded
+    return ()
+
+
+class _Timeline:
+    """Where a file's timestamps lie on the source's clock, for both of its streams.
+
+    A recording that was glued together starts anew in the middle. The stream that notices first
+    goes on from where all had got to; the other takes the same shift, so that they stay in step.
+    """
+
+    def __init__(self, origin_ns: int, metrics: StageMetrics) -> None:
+        self._shifts_ns = deque([-origin_ns], maxlen=_N_SHIFTS)
+        self._shift_ns: dict[StreamKind, int] = {"video": -origin_ns, "audio": -origin_ns}
+        self._end_ns: dict[StreamKind, int] = {"video": 0, "audio": 0}
+        self._metrics = metrics
+
+    def place(self, kind: StreamKind, decoded: Decoded) -> int:
+        """When it was captured."""
+        if abs(self._ahead_ns(kind, decoded, self._shift_ns[kind])) > RESET_NS:
+            self._shift_ns[kind] = self._choose(kind, decoded)
+        start_ns = decoded.at_ns + self._shift_ns[kind]
+        self._end_ns[kind] = max(self._end_ns[kind], start_ns + decoded.duration_ns)
+        return start_ns
+
+    def _ahead_ns(self, kind: StreamKind, decoded: Decoded, shift_ns: int) -> int:
+        return decoded.at_ns + shift_ns - self._end_ns[kind]
+
+    def _choose(self, kind: StreamKind, decoded: Decoded) -> int:
+        ahead_ns = {shift: self._ahead_ns(kind, decoded, shift) for shift in self._shifts_ns}
+        for shift_ns, by_ns in ahead_ns.items():
+            if abs(by_ns) <= RESET_NS:
+                return shift_ns
+        for shift_ns in (self._shift_ns[kind], self._shifts_ns[-1]):
+            if ahead_ns.get(shift_ns, -1) >= 0:  # a hole: it stays one
+                return shift_ns
+        self._shifts_ns.append(max(self._end_ns.values()) - decoded.at_ns)
+        self._metrics.drop("timestamp_reset")
+        return self._shifts_ns[-1]
+
+
+class _Feed:
+    """The items of one stream that come next."""
+
+    def __init__(
+        self,
+        kind: StreamKind,
+        source: str,
+        timeline: _Timeline,
+        resampler: CaptureResampler,
+        metrics: StageMetrics,
+    ) -> None:
+        self.items: deque[tuple[int, AudioChunk | VideoFrame]] = deque()
+        """Each with the instant at which a live source would give it."""
+        self._kind = kind
+        self._source = source
+        self._timeline = timeline
+        self._resampler = resampler
+        self._metrics = metrics
+        self._bound_ns = 0
+        self._last_ns = -1
+
+    def fill(self, media: MediaInput) -> None:
+        """Decode until there is an item, or for now nothing more."""
+        while not self.items:
+            decoded = media.decode(self._kind)
+            if decoded is None:
+                break
+            self.take(decoded)
+        else:
+            return
+        if self._kind == "audio":
+            self._put(self._resampler.flush())
+
+    def take(self, decoded: Sequence[Decoded]) -> None:
+        """Make items of it."""
+        for one in decoded:
+            start_ns = self._timeline.place(self._kind, one)
+            if isinstance(one, Sound):
+                self._put(self._resampler.push(one.frame, start_ns, one.jitter_ns))
+            elif start_ns > self._last_ns:
+                self._put([VideoFrame(self._source, start_ns, one.image)])
+                self._last_ns = start_ns
+            else:
+                self._metrics.drop("backward_picture")
+
+    def due_ns(self) -> int:
+        """When a live source would give the next item."""
+        return self.items[0][0]
+
+    def pop(self) -> tuple[int, AudioChunk | VideoFrame]:
+        """The next item and when it is due."""
+        self._bound_ns, item = self.items.popleft()
+        return self._bound_ns, item
+
+    def follow(self, until_ns: int) -> StreamBound | None:
+        """What can be said of it when everything up to `until_ns` has been given."""
+        if self.items:
+            until_ns = min(until_ns, self.items[0][1].start_ns)
+        if until_ns < self._bound_ns + FOLLOW_NS:
+            return None
+        self._bound_ns = until_ns
+        return StreamBound(self._source, self._kind, until_ns)
+
+    def _put(self, items: Sequence[AudioChunk | VideoFrame]) -> None:
+        self.items.extend((due_ns(item), item) for item in items)

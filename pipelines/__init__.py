@@ -1,0 +1,1 @@
+"""Recipes: each reads sources -> ... -> sinks. Import them as `mmstream.pipelines`."""

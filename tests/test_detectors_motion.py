@@ -1,0 +1,401 @@
+import pickle
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mmstream.clock import ManualClock
+from mmstream.codecs import image_from_array
+from mmstream.detectors.motion import MotionScorer, MotionSettings
+from mmstream.media import NS_PER_SEC, Box, Bytes, Floats, Hop, Image, Scores, Span, VideoFrame
+from mmstream.sources.media import MediaFile, MediaSettings
+from mmstream.stages import Load
+
+HOP_NS = NS_PER_SEC // 4
+HEIGHT, WIDTH = 90, 160
+
+
+def textured(seed: int = 0, height: int = HEIGHT, width: int = WIDTH) -> Bytes:
+    coarse = np.random.default_rng(seed).integers(60, 140, (height // 5 + 1, width // 5 + 1))
+    return coarse.repeat(5, axis=0).repeat(5, axis=1)[:height, :width].astype(np.uint8)
+
+
+def with_patch(picture: Bytes, box: Box) -> Bytes:
+    """`picture` with a white rectangle in it."""
+    height, width = picture.shape
+    patched = picture.copy()
+    rows = slice(round(box.y * height), round((box.y + box.height) * height))
+    patched[rows, round(box.x * width) : round((box.x + box.width) * width)] = 235
+    return patched
+
+
+def frames_of(pictures: Iterable[Bytes], fps: float, first_ns: int = 0) -> list[VideoFrame]:
+    """The same array again is the same image, so that it is made once."""
+    images: dict[int, tuple[Bytes, Image]] = {}
+    for picture in (kept := list(pictures)):
+        images.setdefault(id(picture), (picture, image_from_array(picture, "gray")))
+    return [
+        VideoFrame("cam", first_ns + round(n * NS_PER_SEC / fps), images[id(picture)][1])
+        for n, picture in enumerate(kept)
+    ]
+
+
+def read_frames(path: Path) -> list[VideoFrame]:
+    media = MediaFile("cam", MediaSettings(url=str(path), pace="max"), ManualClock())
+    with media.read() as items:
+        return [item for item in items if isinstance(item, VideoFrame)]
+
+
+def cut(
+    frames: Sequence[VideoFrame], hop_ns: int = HOP_NS, source: str = "cam", gap_at: int = -1
+) -> list[Hop]:
+    """Hops as windows cut them; that of number `gap_at` follows lost ones."""
+    hops: list[Hop] = []
+    by_index: dict[int, list[VideoFrame]] = {}
+    for frame in frames:
+        by_index.setdefault(frame.start_ns // hop_ns, []).append(frame)
+    silence, unheard = np.zeros(0, np.float32), np.zeros(0, np.bool_)
+    for index in range(min(by_index), max(by_index) + 1):
+        span = Span(index * hop_ns, (index + 1) * hop_ns)
+        inside = tuple(by_index.get(index, ()))
+        gap = index == gap_at
+        hops.append(Hop(source, index, span, 16_000, silence, unheard, inside, gap_before=gap))
+    return hops
+
+
+@dataclass(frozen=True)
+class Seen:
+    """All of a series, and what was scored for each hop."""
+
+    at_ns: list[int]
+    values: Floats
+    scores: list[Scores]
+
+    def on(self) -> list[Span]:
+        """Stretches with a score of 0.5 or more; a value holds until the next."""
+        steps = list(pairwise([*self.at_ns, self.at_ns[-1]]))
+        held = [Span(*step) for step, value in zip(steps, self.values, strict=True) if value >= 0.5]
+        merged: list[Span] = []
+        for span in held:
+            if merged and merged[-1].end_ns == span.start_ns:
+                span = Span(merged.pop().start_ns, span.end_ns)  # noqa: PLW2901 - it grows
+            merged.append(span)
+        return merged
+
+    def share_on(self, since_secs: float) -> float:
+        """How much of what was scored from then on is motion."""
+        values = self.values[np.array(self.at_ns) >= since_secs * NS_PER_SEC]
+        return float(np.mean(values >= 0.5))
+
+
+def watch(hops: Sequence[Hop], scorer: MotionScorer | None = None, load: Load = Load.FULL) -> Seen:
+    scorer = scorer or MotionSettings().build("cpu")
+    scores = [score for hop in hops for score in scorer.score([hop], load)]
+    series = [score.outputs["motion"] for score in scores if "motion" in score.outputs]
+    at_ns = [at for one in series for at in one.at_ns.tolist()]
+    values = np.concatenate([one.values for one in series] or [np.zeros(0, np.float32)])
+    assert all(before < after for before, after in pairwise(at_ns))
+    assert np.all((values >= 0) & (values <= 1))
+    return Seen(at_ns, values, scores)
+
+
+THIRD = Box(1 / 3, 1 / 3, 1 / 3, 1 / 3)
+QUIET = textured()
+FLASHED = with_patch(QUIET, THIRD)
+
+
+def flashing(starts: Sequence[int], n_on: int, n: int) -> list[Bytes]:
+    """`n` pictures; from each of `starts` on the white rectangle is there for `n_on`."""
+    return [FLASHED if any(0 <= k - at < n_on for at in starts) else QUIET for k in range(n)]
+
+
+# --- what it sees -----------------------------------------------------------------------------
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    fps=st.sampled_from([10.0, 12.5, 15.0, 24.0, 25.0, 30_000 / 1001, 30.0, 60.0]),
+    starts_secs=st.tuples(st.floats(1.3, 2.0), st.floats(3.0, 4.0)),
+    hop_ns=st.sampled_from([HOP_NS, NS_PER_SEC // 10, NS_PER_SEC]),
+)
+def test_starts_and_ends_are_right_to_the_frame(
+    fps: float, starts_secs: tuple[float, float], hop_ns: int
+) -> None:
+    starts = [round(secs * fps) for secs in starts_secs]
+    n_on = round(0.5 * fps)
+    frames = frames_of(flashing(starts, n_on, round(5 * fps)), fps)
+    expected = [Span(frames[at].start_ns, frames[at + n_on].start_ns) for at in starts]
+    assert watch(cut(frames, hop_ns)).on() == expected
+
+
+def test_a_start_between_samples_may_lie_before_the_hop_that_tells_it() -> None:
+    # At 30 fps in hops of 0.1 s each hop's first frame is looked at: 2 s + 1/30 s is not.
+    frames = frames_of(flashing([61], 15, 90), 30)
+    seen = watch(cut(frames, NS_PER_SEC // 10))
+    told = next(s for s in seen.scores if "motion" in s.outputs and s.outputs["motion"].values[-1])
+    instants_ns = told.outputs["motion"].at_ns.tolist()
+    assert instants_ns == [frames[61].start_ns, frames[62].start_ns, frames[63].start_ns]
+    assert instants_ns[0] < told.span.start_ns
+
+
+def test_the_place_is_told() -> None:
+    wide = textured(height=180, width=320)
+    patched = with_patch(wide, THIRD)
+    seen = watch(cut(frames_of([wide] * 60 + [patched] * 15 + [wide] * 15, 30)))
+    found = [detection for score in seen.scores for detection in score.detections]
+    largest = {detection.at_ns: detection for detection in reversed(found)}
+    series = zip(seen.at_ns, seen.values, strict=True)
+    moving = {at_ns: value for at_ns, value in series if value >= 0.5}
+    assert {at_ns: np.float32(one.score) for at_ns, one in largest.items()} == moving
+    for detection in largest.values():
+        told = (detection.label, detection.modality, detection.detector)
+        assert told == ("motion", "video", "motion")
+        box = detection.box
+        assert box is not None
+        # The contrast of what lies up to 15 pixels away (of 320 x 180) changes as well.
+        assert 0 <= THIRD.x - box.x < 16 / 320
+        assert 0 <= THIRD.y - box.y < 16 / 180
+        assert 0 <= box.x + box.width - 2 / 3 < 16 / 320
+        assert 0 <= box.y + box.height - 2 / 3 < 16 / 180
+
+
+def test_what_is_larger_scores_higher_and_min_area_is_the_middle() -> None:
+    tops = []
+    for side in (0.02, 0.1, 0.2, 0.4):
+        picture = with_patch(QUIET, Box(0.3, 0.3, side, side))
+        tops.append(watch(cut(frames_of([QUIET] * 15 + [picture] * 5, 10))).values.max())
+    assert tops == sorted(tops)
+    assert tops[0] < 0.5 < tops[1] < tops[-1]
+    frames = frames_of([QUIET] * 15 + [FLASHED] * 5, 10)
+    coarse = watch(cut(frames), MotionSettings(min_area=0.2).build("cpu"))
+    assert 0.2 < coarse.values.max() < 0.5
+    assert not any(score.detections for score in coarse.scores)
+
+
+def test_something_that_crosses_is_motion_all_the_while() -> None:
+    pictures = [QUIET] * 15
+    pictures += [with_patch(QUIET, Box(0.02 * n, 0.4, 0.1, 0.3)) for n in range(40)]
+    frames = frames_of([*pictures, *[QUIET] * 30], 10)
+    # What it uncovers last is known at once: that was background before.
+    assert watch(cut(frames)).on() == [Span(frames[15].start_ns, frames[55].start_ns)]
+
+
+def test_what_stops_is_motion_for_a_while_and_its_leaving_is_motion_again() -> None:
+    frames = frames_of([QUIET] * 20 + [FLASHED] * 40 + [QUIET] * 40, 10)
+    first, second = watch(cut(frames)).on()
+    assert first.start_ns == frames[20].start_ns
+    assert second.start_ns == frames[60].start_ns
+    assert 1.4e9 < first.duration_ns < 1.7e9
+    assert 1.4e9 < second.duration_ns < 1.7e9
+
+
+# --- what it does not take for motion -----------------------------------------------------------
+
+
+def test_nothing_is_said_while_it_learns() -> None:
+    seen = watch(cut(frames_of(flashing([5, 12], 4, 60), 20)))
+    assert seen.at_ns[0] == NS_PER_SEC
+    assert not seen.on()
+
+
+def test_what_was_there_from_the_start_is_no_motion_and_its_ghost_heals() -> None:
+    frames = frames_of([FLASHED] * 30 + [QUIET] * 50, 10)
+    (ghost,) = watch(cut(frames)).on()
+    assert ghost.start_ns == frames[30].start_ns
+    assert ghost.duration_ns < 1.7e9
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    gain=st.floats(0.5, 1.6),
+    offset=st.integers(-30, 30),
+    gamma=st.floats(0.7, 1.4),
+    slope=st.booleans(),
+)
+def test_light_is_no_motion(gain: float, offset: int, gamma: float, slope: bool) -> None:  # noqa: FBT001 - drawn
+    across = np.linspace(0.7, 1.2, WIDTH) if slope else np.ones(WIDTH)
+    lit = (255 * (QUIET / 255) ** gamma * gain * across + offset).clip(0, 255).astype(np.uint8)
+    seen = watch(cut(frames_of([*[QUIET] * 15, *[lit] * 10, *[QUIET] * 10], 10)))
+    assert seen.values.size == 25
+    assert seen.values.max() < 0.5
+
+
+@pytest.mark.parametrize("deviation", [2, 6, 10])
+def test_noise_of_the_camera_is_no_motion_and_hides_none(deviation: float) -> None:
+    rng = np.random.default_rng(0)
+    pictures = [
+        (picture + rng.normal(0, deviation, picture.shape)).clip(0, 255).astype(np.uint8)
+        for picture in flashing([50], 5, 80)
+    ]
+    frames = frames_of(pictures, 10)
+    assert watch(cut(frames)).on() == [Span(frames[50].start_ns, frames[55].start_ns)]
+
+
+def test_another_picture_is_learnt_and_scores_0_at_the_cut() -> None:
+    other = textured(seed=1)
+    other_flashed = with_patch(other, THIRD)
+    pictures = [QUIET] * 20 + [other] * 20 + [other_flashed] * 5 + [other] * 10
+    frames = frames_of(pictures, 10)
+    seen = watch(cut(frames))
+    values = dict(zip(seen.at_ns, seen.values.tolist(), strict=True))
+    assert values[frames[20].start_ns] == 0
+    assert all(frames[n].start_ns not in values for n in range(21, 30))
+    assert seen.on() == [Span(frames[40].start_ns, frames[45].start_ns)]
+
+
+# --- state ----------------------------------------------------------------------------------
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    hop_ns=st.sampled_from([40_000_000, NS_PER_SEC // 10, 330_000_000, NS_PER_SEC, 5 * NS_PER_SEC]),
+    starts=st.lists(st.integers(30, 110), max_size=3),
+    n_on=st.integers(1, 30),
+)
+def test_how_hops_are_cut_changes_nothing(hop_ns: int, starts: list[int], n_on: int) -> None:
+    frames = frames_of(flashing(starts, n_on, 120), 25, first_ns=123_456_789)
+    one, two = watch(cut(frames)), watch(cut(frames, hop_ns))
+    assert one.at_ns == two.at_ns
+    np.testing.assert_array_equal(one.values, two.values)
+    assert [d for s in one.scores for d in s.detections] == [
+        d for s in two.scores for d in s.detections
+    ]
+
+
+def test_sources_do_not_touch_each_other_and_the_same_again_gives_the_same() -> None:
+    still, moving = frames_of([QUIET] * 90, 30), frames_of(flashing([40, 65], 15, 90), 30)
+    alone = watch(cut(moving))
+    again = watch(cut(moving))
+    scorer = MotionSettings().build("cpu")
+    pairs = zip(cut(still, source="other"), cut(moving), strict=True)
+    both = [scorer.score(pair, Load.FULL) for pair in pairs]
+    assert len(alone.on()) == 2
+    for n, (other, cam) in enumerate(both):
+        assert (other.source, cam.source) == ("other", "cam")
+        assert not other.detections
+        assert cam.detections == alone.scores[n].detections == again.scores[n].detections
+        assert cam.outputs.keys() == alone.scores[n].outputs.keys()
+        for name, series in cam.outputs.items():
+            np.testing.assert_array_equal(series.at_ns, alone.scores[n].outputs[name].at_ns)
+            np.testing.assert_array_equal(series.values, alone.scores[n].outputs[name].values)
+
+
+def test_forgetting_a_source_learns_it_anew() -> None:
+    scorer = MotionSettings().build("cpu")
+    hops = cut(frames_of([QUIET] * 20 + [FLASHED] * 20, 10))
+    watch(hops[:8], scorer)
+    scorer.forget("cam")
+    scorer.forget("never seen")
+    seen = watch(hops[8:], scorer)
+    assert seen.at_ns[0] == 3 * NS_PER_SEC
+    assert not seen.on()
+
+
+def test_without_pictures_there_is_no_output() -> None:
+    silent = Hop(
+        "cam", 0, Span(0, HOP_NS), 16_000, np.zeros(4000, np.float32), np.ones(4000, bool), ()
+    )
+    scores = MotionSettings().build("cpu").score([silent, silent], Load.FULL)
+    assert [(score.index, score.outputs, score.detections) for score in scores] == [(0, {}, ())] * 2
+
+
+def test_under_load_the_background_is_kept_up_and_nothing_is_said() -> None:
+    hops = cut(frames_of([QUIET] * 30 + [FLASHED] * 30 + [QUIET] * 5 + [FLASHED] * 10, 10))
+    scorer = MotionSettings().build("cpu")
+    ingested = watch(hops[:20], scorer, Load.INGEST)
+    assert ingested.at_ns == []
+    assert not any(score.detections for score in ingested.scores)
+    # What came while nothing was scored has become background.
+    seen = watch(hops[20:], scorer, Load.STRETCHED)
+    assert seen.at_ns[0] == 5 * NS_PER_SEC
+    assert seen.values[:10].max() < 0.5
+    assert seen.on()[0].start_ns == 6 * NS_PER_SEC
+
+
+def test_a_gap_is_not_bridged_by_pictures_from_before_it() -> None:
+    frames = frames_of(flashing([59], 30, 90), 30)  # 1.967 s, looked at from 2.0 s on
+    seen = watch(cut(frames))
+    assert seen.on()[0].start_ns == frames[59].start_ns
+    seen = watch(cut(frames, gap_at=8))
+    assert seen.on()[0].start_ns == frames[60].start_ns
+
+
+def test_after_a_long_gap_or_in_another_size_it_learns_anew() -> None:
+    before = frames_of([QUIET] * 20, 10)
+    late = frames_of([FLASHED] * 20, 10, first_ns=13 * NS_PER_SEC)
+    seen = watch(cut([*before, *late], gap_at=52))
+    assert seen.at_ns[10] == 14 * NS_PER_SEC
+    assert not seen.on()
+    larger = frames_of([textured(2, 180, 320)] * 20, 10, first_ns=2 * NS_PER_SEC)
+    seen = watch(cut([*before, *larger]))
+    assert seen.at_ns[10] == 3 * NS_PER_SEC
+    assert not seen.on()
+
+
+def test_a_picture_of_another_size_between_samples_is_left_out() -> None:
+    frames = frames_of(flashing([61], 15, 90), 30)
+    odd = VideoFrame("cam", frames[61].start_ns, image_from_array(textured(2, 180, 320), "gray"))
+    frames[61] = odd
+    assert watch(cut(frames)).on()[0].start_ns == frames[62].start_ns
+
+
+def test_few_pictures_are_kept_between_samples() -> None:
+    frames = frames_of(flashing([250], 100, 400), 100)
+    seen = watch(cut(frames), MotionSettings(max_fps=1).build("cpu"))
+    # Looked at 3 s: the 16 pictures before it, not all 99.
+    assert seen.on()[0].start_ns == frames[284].start_ns
+
+
+def test_the_spec_travels() -> None:
+    spec = MotionSettings(max_fps=5, min_area=0.01)
+    assert pickle.loads(pickle.dumps(spec)) == spec  # noqa: S301 - our own bytes
+    assert [(label.name, label.modality, label.detector) for label in spec.labels] == [
+        ("motion", "video", "motion")
+    ]
+
+
+# --- real recordings ----------------------------------------------------------------------------
+
+
+def test_a_change_of_light_in_a_garden_is_silent(data_dir: Path) -> None:
+    recorded = read_frames(data_dir / "surveillance/garden_brightness_change.avi")
+    there_and_back = [*range(24), *range(22, 0, -1)] * 4  # 15 s of its first 2 s
+    images = [recorded[n].image for n in there_and_back] + [frame.image for frame in recorded]
+    frames = [VideoFrame("cam", n * NS_PER_SEC // 12, image) for n, image in enumerate(images)]
+    seen = watch(cut(frames))
+    assert seen.at_ns[-1] > 19 * NS_PER_SEC
+    assert seen.values.max() < 0.1
+
+
+@pytest.mark.parametrize("name", ["one_by_one_person", "car_detection"])
+def test_who_comes_and_goes_is_seen_and_nobody_else(data_dir: Path, name: str) -> None:
+    rows = (data_dir / "events.tsv").read_text().splitlines()[2:]
+    columns = [row.split("\t") for row in rows if row.startswith(f"surveillance/{name}.mp4")]
+    truth = [(float(start), float(end)) for _, _, start, end in columns]
+    on = watch(cut(read_frames(data_dir / f"surveillance/{name}.mp4"))).on()
+    for start, end in truth:
+        first = next(span for span in on if span.end_ns > (start - 0.7) * NS_PER_SEC)
+        assert abs(first.start_ns / NS_PER_SEC - start) < 0.7  # read by eye, +-0.7 s
+        last = [span for span in on if span.start_ns < end * NS_PER_SEC][-1]
+        assert abs(last.end_ns / NS_PER_SEC - end) < 1.5  # something that leaves a ghost
+    allowed = [Span(round((a - 0.7) * 1e9), round((b + 1.5) * 1e9)) for a, b in truth]
+    assert all(any(span.overlap_ns(one) == span.duration_ns for one in allowed) for span in on)
+
+
+@pytest.mark.parametrize(
+    ("name", "share"),
+    [
+        ("pedestrians_pavement.mp4", 0.9),
+        ("vehicles_suburb.mp4", 0.75),
+        ("highway_day.avi", 0.9),
+        ("marathon_runners.mp4", 0.9),
+        ("traffic_camera_vfr.mp4", 0.8),
+    ],
+)
+def test_busy_places_move_all_the_time(data_dir: Path, name: str, share: float) -> None:
+    assert watch(cut(read_frames(data_dir / "surveillance" / name))).share_on(1.2) >= share
