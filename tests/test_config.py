@@ -87,10 +87,13 @@ class Demo(Settings):
     tls: Tls | None = None
     zones: tuple[Zone, ...] = ()
     area: Zone | Tls | None = None
+    loud: Label | Literal[False] = Label()
     sources: dict[str, Source] = Field(default_factory=dict)
 
 
-ROOT_KEYS = "area, colour, events, hop_secs, n_threads, name, snapshot, sources, tls, web, zones"
+ROOT_KEYS = (
+    "area, colour, events, hop_secs, loud, n_threads, name, snapshot, sources, tls, web, zones"
+)
 
 
 def write(folder: Path, text: str) -> Path:
@@ -217,6 +220,14 @@ def test_a_good_file(tmp_path: Path) -> None:
         (
             "name: " + "A" * 300,
             f"demo.yaml:1:7: name: must match pattern '^[a-z]+$' (got '{'A' * 199}...)",
+        ),
+        (
+            "loud: {onn: 1}",
+            "demo.yaml:1:8: loud.onn: unknown key; did you mean 'on'? allowed: off, on",
+        ),
+        (
+            "loud: off",
+            "demo.yaml:1:7: loud: must be a mapping (got 'off'); or must be false (got 'off')",
         ),
         ("name: !foo x", None),
         ("name: a\nname: b", "demo.yaml:2:1: name: this key stands twice; first at demo.yaml:1:1"),

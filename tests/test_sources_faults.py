@@ -191,6 +191,15 @@ def test_jitter_stays_within_its_amount_and_keeps_the_order_of_capture() -> None
     assert any(later < earlier for earlier, later in pairwise(stamps(items, "video")))
 
 
+def test_each_fault_has_dice_of_its_own() -> None:
+    jitter = Jitter(stream="video", at_secs=0.2, amount_secs=0.01)
+    shifts = [
+        [after - before for before, after in zip(stamps(clean(), "video"), moved, strict=True)]
+        for moved in (stamps(struck(jitter), "video"), stamps(struck(jitter, jitter), "video"))
+    ]
+    assert shifts[1] != [2 * shift for shift in shifts[0]]
+
+
 def test_drift_grows_with_time() -> None:
     fault = Drift(stream="audio", at_secs=1.0, ppm=-500)
     items = struck(fault)

@@ -2,6 +2,7 @@
 
 from functools import cache
 from itertools import pairwise
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from mmstream.media import NS_PER_SEC, Floats, Span, secs_to_ns
-from mmstream.sources.demo_scene import SENTENCE_FILE, demo
+from mmstream.sources.demo_scene import SENTENCE, SENTENCE_FILE, demo
 from mmstream.sources.scenes import (
     ROUND_NS,
     ROUND_SECS,
@@ -156,6 +157,11 @@ def test_camera_noise_is_small_but_never_the_same(name: str) -> None:
     assert all((before != after).mean() > 0.3 for before, after in pairwise(stills))
 
 
+def test_camera_noise_does_not_change_the_mean_brightness() -> None:
+    stills = [scene_of("flash_beep").picture(n * FRAME_NS).mean() for n in range(60)]
+    assert np.mean(stills) == pytest.approx(100, abs=0.5)
+
+
 def test_flash_and_beep_begin_at_the_same_instants() -> None:
     scene = scene_of("flash_beep")
     flashes = [one.span for one in truths("flash_beep", "motion")]
@@ -256,8 +262,10 @@ def test_louder_when_it_falls_faster() -> None:
     assert loudest[-1] < 0.8 * loudest[0]
 
 
-def test_sentence_is_small_and_as_long_as_the_speech() -> None:
+def test_sentence_is_the_committed_one_and_as_long_as_the_speech() -> None:
     assert SENTENCE_FILE.stat().st_size < 100_000
+    script = Path(__file__).parent.parent / "scripts" / "make_sentence"
+    assert SENTENCE in script.read_text()
     (speech,) = [one for one in truths("demo", "loud") if one.what == "speech"]
     assert speech.span.duration_ns == pytest.approx(secs_to_ns(2.852), abs=secs_to_ns(0.01))
 

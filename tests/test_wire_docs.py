@@ -8,7 +8,8 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from mmstream.messages import CONTENTS, schemas
+from mmstream.messages import CONTENTS
+from mmstream.pipelines.configuration import schemas
 
 ROOT = Path(__file__).resolve().parent.parent
 GENERATED = ["docs/wire.md", *(f"mmstream/schemas/{name}.json" for name in schemas())]

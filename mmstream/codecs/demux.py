@@ -55,6 +55,8 @@ _MAX_STEP_NS: Final = NS_PER_SEC
 """A jump between two packets counts as no more: it says nothing about the other stream."""
 _COVER: Final = Disposition.attached_pic | Disposition.timed_thumbnails
 _Stream = VideoStream | AudioStream
+_MAX_GROUP: Final = 300
+"""Packets since the last key picture that are kept, to decode on after a silence."""
 _LOG: Final = logging.getLogger(__name__)
 
 
@@ -140,9 +142,7 @@ class MediaInput:
             self._read_packet()
         if track.waiting:
             return track.decode_next()
-        if self._is_read and not track.is_drained:
-            return track.drain()
-        return None
+        return None if track.is_drained else track.drain()
 
     def has_ended(self, kind: StreamKind) -> bool:
         """Whether all of the stream has been given."""
@@ -191,6 +191,8 @@ class _Track:
         self.waiting: deque[tuple[Packet[Stream], int]] = deque()
         """Packets, each with the time since the one before."""
         self.is_drained = False
+        self._group: deque[Packet[Stream]] = deque(maxlen=_MAX_GROUP)
+        self._replayed: set[int | None] = set()
         self._name = f"{shown}: {kind}"
         self._metrics = metrics
         self._context = stream.codec_context
@@ -228,12 +230,26 @@ class _Track:
         packet, step_ns = self.waiting.popleft()
         self._waiting_ns -= step_ns
         self._n_waiting_bytes -= packet.size
+        if self.is_drained:
+            self._resume()
+        if isinstance(self.stream, VideoStream):
+            if packet.is_keyframe:
+                self._group.clear()
+            self._group.append(packet)
         return self._decode(packet)
 
     def drain(self) -> list[Decoded]:
-        """Get what the decoder still holds; nothing can be decoded after this."""
+        """Get what the decoder still holds: the stream is over, or silent for now."""
         self.is_drained = True
         return self._decode(None)
+
+    def _resume(self) -> None:
+        """Bring a drained decoder to where it was: it has forgotten what pictures refer to."""
+        self._context.flush_buffers()
+        self.is_drained = False
+        for packet in self._group:
+            self._replayed.add(packet.pts)
+            self._decode(packet)
 
     def _decode(self, packet: "Packet[Stream] | None") -> list[Decoded]:
         try:
@@ -252,6 +268,9 @@ class _Track:
             return Sound(at_ns, duration_ns, self._jitter_ns, frame)
         duration_ns = _to_ns(frame.duration, self._base) or self._picture_ns
         self._next_ns = at_ns + duration_ns
+        if frame.pts in self._replayed:
+            self._replayed.discard(frame.pts)
+            return None
         if frame.is_corrupt:
             self._drop("corrupt_picture", "damaged")
             return None

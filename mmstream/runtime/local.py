@@ -138,13 +138,16 @@ class LocalRuntime:
     @asynccontextmanager
     async def _working(self) -> AsyncIterator[None]:
         loop = asyncio.get_running_loop()
-        with ThreadPoolExecutor(1, thread_name_prefix="worker") as pool:
+        pool = ThreadPoolExecutor(1, thread_name_prefix="worker")
+        try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._work(loop, pool), name="worker")
                 try:
                     yield
                 finally:
                     self._worker.close()
+        finally:
+            pool.shutdown(wait=False)
 
     async def _run_sources(self) -> None:
         async with asyncio.TaskGroup() as group:

@@ -12,7 +12,7 @@ from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
-from amqtt.adapters import StreamReaderAdapter, StreamWriterAdapter
+from amqtt.adapters import StreamWriterAdapter
 from amqtt.broker import Broker
 from amqtt.contexts import BrokerConfig, ListenerConfig, ListenerType
 
@@ -39,7 +39,9 @@ class EmbeddedBroker:
         """Nothing is opened yet; port 0 takes a free one."""
         self.port = port
         """Where it listens, once its context is open."""
-        self._clients: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        self._clients: set[asyncio.StreamWriter] = set()
+        self._all_left = asyncio.Event()
+        self._all_left.set()
         self._resources = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -87,9 +89,8 @@ class EmbeddedBroker:
         self, broker: Broker, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         """One client, until it leaves; amqtt forgets to close those that speak no MQTT."""
-        task = asyncio.current_task()
-        assert task is not None
-        self._clients[task] = writer
+        self._clients.add(writer)
+        self._all_left.clear()
         try:
             with suppress(OSError, EOFError):  # it left first
                 opening = await _read_opening(reader)
@@ -100,14 +101,17 @@ class EmbeddedBroker:
                     _Replaying(reader, opening), StreamWriterAdapter(writer), _LISTENER
                 )
         finally:
-            del self._clients[task]
             writer.close()
+            self._clients.discard(writer)
+            if not self._clients:
+                self._all_left.set()
 
     async def _hang_up(self) -> None:
-        for writer in self._clients.values():
+        for writer in self._clients:
             writer.transport.abort()
-        if self._clients:
-            await asyncio.wait(self._clients, timeout=CLOSE_SECS)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_SECS):
+                await self._all_left.wait()
 
 
 async def _read_opening(reader: asyncio.StreamReader) -> bytes:
@@ -121,13 +125,16 @@ async def _read_opening(reader: asyncio.StreamReader) -> bytes:
     return opening + await reader.readexactly(len(b"\0\4MQTT") + 1)
 
 
-class _Replaying(StreamReaderAdapter):
-    """Gives what was read already once more, then the rest."""
+class _Replaying:
+    """What amqtt reads from: first what was read already, then the rest."""
 
     def __init__(self, reader: asyncio.StreamReader, opening: bytes) -> None:
-        super().__init__(reader)
+        self._reader = reader
         self._opening = opening
 
-    async def read(self, n: int = -1) -> bytes:
+    async def read(self, n: int) -> bytes:
         replayed, self._opening = self._opening[:n], self._opening[n:]
-        return replayed + await super().read(n - len(replayed))
+        return replayed + await self._reader.readexactly(n - len(replayed))
+
+    def feed_eof(self) -> None:
+        self._reader.feed_eof()

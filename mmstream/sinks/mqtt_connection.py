@@ -27,6 +27,8 @@ from mmstream.config import Settings
 from mmstream.errors import BrokerError
 from mmstream.sinks.mqtt_topics import Packet
 
+CONNECT_SECS: Final = 5.0
+"""How long a broker may take to let us in."""
 ANSWER_SECS: Final = 10.0
 """A broker that acknowledges nothing for so long is taken for dead."""
 ABORT_SECS: Final = 0.5
@@ -161,7 +163,7 @@ class BrokerDoor:
             raise kind(msg) from None
         except aiomqtt.MqttError as error:
             msg = f"cannot reach the MQTT broker at {self._settings.address}: {error}"
-            kind = _TooNewError if isinstance(error, _HungUpError) else BrokerError
+            kind = _TooNewError if link.is_reached else BrokerError
             raise kind(msg) from None
         return link
 
@@ -187,6 +189,8 @@ class Link(aiomqtt.Client):
         self.refusal = ""
         """Why the last of them was refused."""
         self.protocol = "MQTT 5" if protocol is ProtocolVersion.V5 else "MQTT 3.1.1"
+        self.is_reached = False
+        """Whether somebody has let us in as far as TCP and TLS go."""
         self._last_words = _LastWords()
         self._is_aborted = False
         self._gone = asyncio.Event()
@@ -200,7 +204,7 @@ class Link(aiomqtt.Client):
             identifier=client_id,
             protocol=protocol,
             will=aiomqtt.Will(will.topic, will.payload, will.qos, will.retain),
-            timeout=ANSWER_SECS,
+            timeout=CONNECT_SECS,
             keepalive=settings.keepalive_secs,
             tls_context=tls,
             socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
@@ -217,6 +221,7 @@ class Link(aiomqtt.Client):
         except BaseException:
             await self.abort()
             raise
+        self.timeout = ANSWER_SECS
 
     async def close(self) -> None:
         """Take leave, so that the broker does not publish the will.
@@ -262,6 +267,7 @@ class Link(aiomqtt.Client):
         if self._is_aborted:  # given up while the thread was still connecting
             msg = "no longer wanted"
             raise ConnectionAbortedError(msg)
+        self.is_reached = True
         super()._on_socket_open(client, userdata, sock)
 
     def _on_disconnect(
@@ -292,7 +298,10 @@ class Link(aiomqtt.Client):
 
 
 class _TooNewError(BrokerError):
-    """An older protocol is worth a try: the broker refused this one, or hung up on it."""
+    """An older protocol is worth a try: the broker refused this one, hung up or said nothing.
+
+    amqtt says nothing: it waits for the rest of what it takes for an MQTT 3.1.1 packet.
+    """
 
 
 class _HungUpError(aiomqtt.MqttError):

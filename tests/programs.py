@@ -1,0 +1,27 @@
+"""Runs the command line as a user would, in a process of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def start(*arguments: str, folder: Path | None = None) -> subprocess.Popen[str]:
+    """`mmstream ARGUMENTS`, with pipes on both outputs."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "main", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(*arguments: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """`mmstream ARGUMENTS` until it ends."""
+    with start(*arguments, folder=folder) as process:
+        out, err = process.communicate(timeout=50)
+    return subprocess.CompletedProcess(arguments, process.returncode, out, err)

@@ -1,0 +1,72 @@
+"""The schema of a configuration, and the files that are shipped."""
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from mmstream.config import load
+from mmstream.errors import ConfigError
+from mmstream.pipelines.configuration import SHIPPED, Configuration, find, schemas
+
+CLIP = {"clip": {"type": "media", "url": "clip.mp4"}}
+
+
+@pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_shipped_file_loads_and_names_its_schema(path: Path) -> None:
+    settings = load(path, Configuration)
+    first = path.read_text("utf-8").splitlines()[0]
+    named = path.parent / first.rpartition("=")[2]
+    jsonschema.validate(
+        yaml.safe_load(path.read_text("utf-8")), json.loads(named.read_text("utf-8"))
+    )
+    assert settings.sources
+
+
+def test_the_recipes_of_the_issue_are_shipped() -> None:
+    assert {path.stem for path in SHIPPED.glob("*.yaml")} >= {
+        "captioning",
+        "demo",
+        "file",
+        "surveillance",
+    }
+
+
+def test_false_switches_a_detector_off() -> None:
+    settings = Configuration.model_validate({"sources": CLIP, "detectors": {"loud": False}})
+    assert settings.detectors.loud is False
+    assert settings.detectors.motion is not False
+
+
+def test_one_threshold_changed_keeps_the_others_of_that_label() -> None:
+    settings = Configuration.model_validate({"sources": CLIP, "events": {"loud": {"on": 0.9}}})
+    assert settings.events.loud.on == 0.9
+    default = Configuration.model_validate({"sources": CLIP}).events.loud
+    assert settings.events.loud == default.model_copy(update={"on": 0.9})
+
+
+@pytest.mark.parametrize("name", ["status", "info", "stats", "request", "response", "a b", "", "é"])
+def test_a_source_id_must_be_a_topic_level_of_its_own(name: str) -> None:
+    with pytest.raises(ValidationError):
+        Configuration.model_validate({"sources": {name: CLIP["clip"]}})
+
+
+def test_there_is_no_configuration_without_sources() -> None:
+    with pytest.raises(ValidationError):
+        Configuration.model_validate({"sources": {}})
+
+
+def test_find_takes_a_path_or_a_recipe(tmp_path: Path) -> None:
+    own = tmp_path / "own.yaml"
+    own.touch()
+    assert find(str(own)) == own
+    assert find("demo") == SHIPPED / "demo.yaml"
+    with pytest.raises(ConfigError, match="neither a file nor a recipe"):
+        find("dem")
+
+
+def test_schemas_hold_every_message_and_the_configuration() -> None:
+    assert {"event", "alert", "caption", "health", "info", "stats", "config"} <= set(schemas())

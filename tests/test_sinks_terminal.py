@@ -1,0 +1,152 @@
+"""What a person sees: plain lines where output is piped, a live view on a terminal."""
+
+import asyncio
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from mmstream.messages import (
+    Content,
+    Contribution,
+    EndReason,
+    Event,
+    Evidence,
+    Health,
+    NumberedStamp,
+    Published,
+    Stamp,
+)
+from mmstream.metrics import SourceStatus
+from mmstream.sinks import terminal
+from mmstream.sinks.terminal import LiveView, PlainLines
+
+
+def event(kind: str, *, end_reason: EndReason | None = None) -> Event:
+    evidence = Evidence(
+        modality="audio", detector="loudness", label="loud", score=0.9, t_start=1.5, t_end=1.5
+    )
+    return Event.model_validate(
+        {
+            "id": "e1",
+            "type": kind,
+            "source": "door",
+            "label": "loud",
+            "kind": "audio",
+            "score": 0.9,
+            "top_score": 0.9,
+            "ts_start": "1970-01-01T00:00:01.500Z",
+            "t_start": 1.5,
+            "ts_end": "1970-01-01T00:00:03.000Z" if kind == "end" else None,
+            "t_end": 3.0 if kind == "end" else None,
+            "evidence": (evidence,),
+            "contribution": Contribution(audio=1),
+            "end_reason": end_reason,
+        }
+    )
+
+
+def health(state: str) -> Health:
+    return Health.model_validate(
+        {
+            "source": "door",
+            "state": state,
+            "reason": "streaming",
+            "since": "1970-01-01T00:00:00.000Z",
+        }
+    )
+
+
+def published(content: Content) -> Published:
+    stamp = Stamp(node="n", boot_id="b", ts_emit="1970-01-01T00:00:04.000Z")
+    if content.NUMBERED:
+        stamp = NumberedStamp(**stamp.model_dump(), seq=0)
+    return Published(content, stamp)
+
+
+def lines_of(*contents: Content) -> list[str]:
+    out = StringIO()
+
+    async def publish() -> None:
+        sink = PlainLines(out)
+        for content in contents:
+            await sink.publish(published(content))
+        await sink.close()
+        await sink.run()
+
+    asyncio.run(publish())
+    return out.getvalue().splitlines()
+
+
+def test_an_event_is_a_line_at_its_start_and_its_end() -> None:
+    lines = lines_of(event("start"), event("update"), event("end", end_reason="quiet"))
+    assert lines == [
+        "00:00:01.500 door         loud     start 0.90",
+        "00:00:01.500 door         loud     end   0.90 until 00:00:03.000",
+    ]
+
+
+def test_an_unusual_end_says_why() -> None:
+    assert lines_of(event("end", end_reason="shutdown"))[0].endswith("(shutdown)")
+
+
+def test_health_is_a_line_only_when_it_changes() -> None:
+    lines = lines_of(health("online"), health("online"), health("stalled"), health("online"))
+    assert [line.split()[2] for line in lines] == ["online:", "stalled:", "online:"]
+
+
+def test_a_pipe_gets_lines_and_a_terminal_the_view() -> None:
+    class Terminal(StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    assert isinstance(terminal.view("t", StringIO()), PlainLines)
+    assert isinstance(terminal.view("t", Terminal()), LiveView)
+
+
+def drawn(view: LiveView) -> str:
+    console = Console(file=StringIO(), width=120, record=True)
+    console.print(view.render())
+    return console.export_text()
+
+
+def test_the_view_shows_sources_and_the_last_state_of_each_event() -> None:
+    view = LiveView("mmstream home", Console(file=StringIO()))
+    status = SourceStatus("door", "online", "streaming", 24.97, -23.4, 81.0)
+    view.watch(lambda: [status])
+
+    async def publish() -> None:
+        await view.publish(published(event("start")))
+        await view.publish(published(event("end", end_reason="quiet")))
+
+    asyncio.run(publish())
+    text = drawn(view)
+    assert "mmstream home" in text
+    assert "25.0" in text
+    assert "-23.4 dBFS" in text
+    assert "81 ms" in text
+    assert text.count("loud ") == 1
+    assert "1.5 s" in text
+    assert "loudness (audio)" in text
+
+
+@pytest.mark.parametrize(("dbfs", "cells"), [(0.0, 20), (-30.0, 10), (-60.0, 0), (-99.0, 0)])
+def test_the_meter_spans_60_db(dbfs: float, cells: int) -> None:
+    view = LiveView("t", Console(file=StringIO()))
+    view.watch(lambda: [SourceStatus("door", "online", "", None, dbfs, None)])
+    assert drawn(view).count("█") == cells
+
+
+def test_the_view_draws_until_closed() -> None:
+    out = StringIO()
+    view = LiveView("mmstream home", Console(file=out, width=100, force_terminal=True))
+
+    async def serve() -> None:
+        running = asyncio.create_task(view.run())
+        while "mmstream home" not in out.getvalue():
+            await asyncio.sleep(0)
+        await view.close()
+        await running
+
+    asyncio.run(serve())
+    assert "source" in out.getvalue()
