@@ -46,7 +46,7 @@ class AudioRing:
         self._capacity = ns_to_samples(secs_to_ns(capacity_secs), rate_hz)
         self._samples: Floats = np.zeros(self._capacity, np.float32)
         self._heard: NDArray[np.bool_] = np.zeros(self._capacity, np.bool_)
-        self._start = self._end = 0
+        self._start = self._end = self._expected = 0
         self._n_written = self._n_overwritten = self._n_refused = 0
 
     def write(self, chunk: AudioChunk) -> int:
@@ -61,10 +61,11 @@ class AudioRing:
             msg = f"the ring of {chunk.source} runs at {self.rate_hz} Hz: got {chunk.rate_hz=}"
             raise ValueError(msg)
         index = ns_to_samples(chunk.start_ns, self.rate_hz)
-        if abs(index - self._end) <= 1:
-            index = self._end  # rounding to nanoseconds neither drops nor doubles a sample
         if self._start == self._end:
-            self._start = self._end = index
+            self._start = self._end = self._expected = index
+        if abs(index - self._expected) <= 1:
+            index = self._expected  # rounding to nanoseconds neither drops nor doubles a sample
+        self._expected = index + chunk.samples.size
         n_refused = min(chunk.samples.size, max(0, self._end - index))
         self._n_refused += n_refused
         self._n_written += chunk.samples.size - n_refused
@@ -76,6 +77,11 @@ class AudioRing:
     def start_ns(self) -> int:
         """The oldest instant held."""
         return samples_to_ns(self._start, self.rate_hz)
+
+    @property
+    def end_ns(self) -> int:
+        """The instant up to which it is written."""
+        return samples_to_ns(self._end, self.rate_hz)
 
     def read(self, span: Span) -> tuple[Floats, NDArray[np.bool_]]:
         """Samples [n] and flags [n] of a span; what is not held is zero and unheard."""
@@ -102,11 +108,7 @@ class AudioRing:
 
     def statistics(self) -> RingStatistics:
         """What it holds and has seen."""
-        span = None
-        if self._start < self._end:
-            span = Span(
-                samples_to_ns(self._start, self.rate_hz), samples_to_ns(self._end, self.rate_hz)
-            )
+        span = Span(self.start_ns, self.end_ns) if self._start < self._end else None
         n_bytes = self._samples.nbytes + self._heard.nbytes
         return RingStatistics(
             n_bytes, n_bytes, span, self._n_written, self._n_overwritten, self._n_refused

@@ -89,8 +89,10 @@ class HopCutter:
         self._bounds: dict[StreamKind, int] = {}
         self._seen_until_ns: int | None = None
         self._next: int | None = None
+        self._floor = _NEVER_NS
         self._has_cut = False
         self._gap = False
+        self._clock_offset_ns: int | None = None
 
     def push(self, item: SourceItem) -> Sequence[Hop]:
         """Take an item; give the hops that it settles.
@@ -108,10 +110,10 @@ class HopCutter:
                 self._raise_bound(item.stream, item.at_ns)
                 return self._cut(self._settled_until_ns())
             case AudioChunk():
-                rest = self._open("audio", Span(item.start_ns, item.end_ns))
+                rest = self._open("audio", item.start_ns)
                 self._take_audio(item)
             case VideoFrame():
-                rest = self._open("video", Span(item.start_ns, item.start_ns + 1))
+                rest = self._open("video", item.start_ns)
                 self._take_frame(item)
         return [*rest, *self._cut(self._settled_until_ns())]
 
@@ -125,6 +127,11 @@ class HopCutter:
 
     def _start(self, item: SourceStarted) -> Sequence[Hop]:
         rest = self.flush()
+        if item.clock_offset_ns is None or item.clock_offset_ns != self._clock_offset_ns:
+            self._floor = _NEVER_NS
+        elif self._next is not None:
+            self._floor = self._next  # its time goes on: no hop is given twice
+        self._clock_offset_ns = item.clock_offset_ns
         self._audio.clear()
         self._video.clear()
         self._streams = item.streams
@@ -134,38 +141,41 @@ class HopCutter:
         self._has_cut = False
         return rest
 
-    def _open(self, stream: StreamKind, span: Span) -> Sequence[Hop]:
-        """Make sure that the next hop is not long before the span, nor (at first) after it."""
+    def _open(self, stream: StreamKind, start_ns: int) -> Sequence[Hop]:
+        """Make sure that the next hop is not long before the item, nor (at first) after it."""
         if stream not in self._streams:
             msg = f"{self._source} sent {stream} that its SourceStarted did not announce"
             raise StateError(msg)
-        index = span.start_ns // self._hop_ns
+        index = start_ns // self._hop_ns
         rest: Sequence[Hop] = ()
         if self._next is None or self._seen_until_ns is None:
-            self._next = index
-        elif span.start_ns - self._seen_until_ns > MAX_EMPTY_NS:
+            self._next = max(self._floor, index)
+        elif start_ns - self._seen_until_ns > MAX_EMPTY_NS:
             rest = self.flush()
+            self._floor = self._next
             self._next = max(self._next, index)
-            self._gap = True
-        elif not self._has_cut:
-            self._next = min(self._next, index)
-        self._seen_until_ns = max(self._seen_until_ns or span.end_ns, span.end_ns)
+            self._gap, self._has_cut = True, False
+        elif not self._has_cut and (index + 1) * self._hop_ns > self._settled_until_ns():
+            self._next = max(self._floor, min(self._next, index))
         return rest
 
     def _take_audio(self, chunk: AudioChunk) -> None:
-        n_late = ns_to_samples(self._next_start_ns() - chunk.start_ns, chunk.rate_hz)
-        if n_late > 1:
-            self.metrics.drop("late_samples", min(n_late, chunk.samples.size))
-        if n_late >= chunk.samples.size:
-            return
-        oldest_ns = max(self._audio.start_ns, self._next_start_ns())
+        next_ns, before = self._next_start_ns(), self._audio.statistics()
+        oldest_ns = chunk.start_ns if before.span is None else before.span.start_ns
+        n_late = max(
+            0, min(chunk.samples.size, ns_to_samples(next_ns - chunk.start_ns, chunk.rate_hz))
+        )
         n_refused = self._audio.write(chunk)
-        if n_refused:
-            self.metrics.drop("overlapping_samples", n_refused)
-        n_lost = ns_to_samples(self._audio.start_ns - oldest_ns, chunk.rate_hz)
-        if n_lost > 0 and self._has_cut:
-            self.metrics.drop("ring_full_samples", n_lost)
-        self._raise_bound("audio", chunk.end_ns)
+        n_cut = max(0, ns_to_samples(next_ns - oldest_ns, chunk.rate_hz))
+        n_gone = self._audio.statistics().n_overwritten - before.n_overwritten
+        if n_late > 1:
+            self.metrics.drop("late_samples", n_late)
+        if n_refused > n_late:
+            self.metrics.drop("overlapping_samples", n_refused - n_late)
+        if n_gone > n_cut:
+            self.metrics.drop("ring_full_samples", n_gone - n_cut)
+        self._raise_bound("audio", self._audio.end_ns)
+        self._see(self._audio.end_ns)
 
     def _take_frame(self, frame: VideoFrame) -> None:
         if frame.start_ns < self._bounds.get("video", frame.start_ns):
@@ -179,6 +189,10 @@ class HopCutter:
         if n_lost:
             self.metrics.drop("ring_full_frames", n_lost)
         self._raise_bound("video", frame.start_ns + 1)
+        self._see(frame.start_ns + 1)
+
+    def _see(self, until_ns: int) -> None:
+        self._seen_until_ns = max(self._seen_until_ns or until_ns, until_ns)
 
     def _raise_bound(self, stream: StreamKind, at_ns: int) -> None:
         self._bounds[stream] = max(self._bounds.get(stream, at_ns), at_ns)

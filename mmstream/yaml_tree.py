@@ -133,7 +133,7 @@ def _read(path: Path) -> str:
         msg = f"{path}: cannot be read: {error.strerror}"
         raise ConfigError(msg) from None
     try:
-        return data.decode("utf-8-sig")
+        return data.decode("utf-8")
     except UnicodeDecodeError as error:
         before = data[: error.start].decode(errors="replace")
         msg = f"{_place_after(str(path), before)}: is not UTF-8 text"

@@ -48,9 +48,10 @@ class Certificates:
     folder: Path
 
     @classmethod
-    def make(cls, folder: Path) -> Self:
-        """Make all of them with the openssl command."""
-        new_key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes"
+    def make(cls, folder: Path, *, pass_phrase: str | None = None) -> Self:
+        """Make all of them with the openssl command; the keys need the `pass_phrase`."""
+        new_key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 "
+        new_key += "-nodes" if pass_phrase is None else f"-passout pass:{pass_phrase}"
         _openssl(folder, f"req -x509 {new_key} -subj /CN=authority -keyout ca.key -out ca.crt")
         names = folder / "names"
         names.write_text("subjectAltName=DNS:localhost,IP:127.0.0.1")
@@ -59,7 +60,7 @@ class Certificates:
             _openssl(
                 folder,
                 f"x509 -req -days 2 -in {name}.csr -CA ca.crt -CAkey ca.key -CAcreateserial "
-                f"-extfile names -out {name}.crt",
+                f"-extfile names -out {name}.crt -passin pass:{pass_phrase}",
             )
         return cls(folder)
 
@@ -205,7 +206,7 @@ class Listener:
 
     def __enter__(self) -> Self:
         if self._keeps:
-            properties = Properties(PacketTypes.CONNECT)
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho
             properties.SessionExpiryInterval = 3600
             self._client.connect(HOST, self._port, clean_start=False, properties=properties)
         else:

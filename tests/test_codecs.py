@@ -473,12 +473,10 @@ def test_packets_of_one_stream_wait_no_longer_than_allowed_for_the_other(tmp_pat
         while (decoded := media.decode("audio")) is not None:
             n_heard += len(decoded)
         assert n_heard > 40
-        assert not media.has_ended("audio"), "nobody has seen the end yet"
         assert metrics.n_in < 200, "10 s of video, and the audio"
         assert len(decoded_pictures(media)) == 400
         while (decoded := media.decode("audio")) is not None:
-            assert not decoded
-        assert media.has_ended("audio")
+            assert not decoded, "it was over long ago"
 
 
 @pytest.mark.parametrize("n_pictures", [0, 5])

@@ -42,12 +42,13 @@ class Media(Settings):
     url: str
     pace: Literal["live", "max"] = "max"
     password: SecretStr | None = None
+    login: tuple[str, SecretStr] | None = None
 
     @field_validator("url")
     @classmethod
     def _has_scheme(cls, url: str) -> str:
         if "://" not in url:
-            msg = f"must be a URL: got {url}"
+            msg = f"must be a URL: got {url}, that is {url!r}"
             raise ValueError(msg)
         return url
 
@@ -138,7 +139,7 @@ def test_a_good_file(tmp_path: Path) -> None:
             "sources:\n  door:\n    type: media\n    url: rtsp://x\n    uri: y",
             (
                 "demo.yaml:5:5: sources.door.uri: unknown key; did you mean 'url'? "
-                "allowed: pace, password, type, url"
+                "allowed: login, pace, password, type, url"
             ),
         ),
         (
@@ -220,6 +221,14 @@ def test_a_good_file(tmp_path: Path) -> None:
         (
             "name: " + "A" * 300,
             f"demo.yaml:1:7: name: must match pattern '^[a-z]+$' (got '{'A' * 199}...)",
+        ),
+        (
+            "zones: [{name: a, Zone: 1}]",
+            "demo.yaml:1:19: zones.0.Zone: unknown key; allowed: corners, name",
+        ),
+        (
+            "sources: {a: {type: v4l2, v4l2: 1}}",
+            "demo.yaml:1:27: sources.a.v4l2: unknown key; allowed: device, kind, type",
         ),
         (
             "loud: {onn: 1}",
@@ -339,6 +348,7 @@ def shown_anywhere(folder: Path, text: str, overrides: Sequence[str] = ()) -> st
     [
         "sources: {door: {type: media, url: x://y, password: [hunter2]}}",
         "sources: {door: {type: media, url: x://y, password: 12345, pasword: hunter2}}",
+        "sources: {door: {type: media, url: x://y, login: [me, 12345]}}",
         "sources: {door: {type: media, url: !env CAM}}",
         "sources: {door: {type: media, url: !secret cam}}",
         "sources: {door: {type: !env CAM, url: x}}",
@@ -356,8 +366,9 @@ def shown_anywhere(folder: Path, text: str, overrides: Sequence[str] = ()) -> st
 def test_no_error_shows_a_secret(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
-    monkeypatch.setenv("CAM", "hunter2 '12345'")
-    (tmp_path / "secrets.yaml").write_text("cam: \"hunter2 '12345'\"\n")
+    hidden = "\\hunter2 \"12345'"  # its repr differs
+    monkeypatch.setenv("CAM", hidden)
+    (tmp_path / "secrets.yaml").write_text(json.dumps({"cam": hidden}))
     shown = shown_anywhere(tmp_path, text)
     assert "hunter2" not in shown
     assert "12345" not in shown

@@ -191,6 +191,13 @@ def test_nothing_is_said_before_there_is_a_floor() -> None:
     assert heard.scores[0].outputs == heard.scores[1].outputs == {}
 
 
+def test_a_moment_is_no_floor() -> None:
+    samples, lost = noise(3, -40), slice(RATE_HZ // 5, RATE_HZ // 2)
+    is_heard = np.ones(samples.size, np.bool_)
+    samples[lost], is_heard[lost] = 0, False
+    assert listen(cut(samples, heard=is_heard)).at_secs[0] == 1
+
+
 def test_missing_sound_has_no_score_and_is_not_silence() -> None:
     samples, lost = noise(20, -40), slice(6 * RATE_HZ + 13, 17 * RATE_HZ + 13)
     is_heard = np.ones(samples.size, np.bool_)

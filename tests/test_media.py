@@ -77,6 +77,11 @@ def test_samples_survive_the_way_over_nanoseconds(n_samples: int, rate_hz: int) 
     assert ns_to_samples(samples_to_ns(n_samples, rate_hz), rate_hz) == n_samples
 
 
+def test_a_sample_lasts_as_long_as_it_does_to_the_nearest_nanosecond() -> None:
+    assert samples_to_ns(1, 44_100) == 22_676  # 22675.74
+    assert samples_to_ns(1, 48_000) == 20_833  # 20833.33
+
+
 @given(st.integers(-(10**15), 10**15), RATES)
 def test_the_nearest_sample_is_at_most_half_a_sample_away(duration_ns: int, rate_hz: int) -> None:
     n_samples = ns_to_samples(duration_ns, rate_hz)

@@ -17,7 +17,15 @@ from mmstream.errors import SinkError
 from mmstream.messages import Published, json_schema
 from mmstream.sinks.jsonl import JsonlSettings, JsonlSink
 
-CONTENTS = [info(), health(), event("e1"), event("e1", "end"), alert("a"), caption("final"), stats()]
+CONTENTS = [
+    info(),
+    health(),
+    event("e1"),
+    event("e1", "end"),
+    alert("a"),
+    caption("final"),
+    stats(),
+]
 
 
 def write(settings: JsonlSettings, messages: list[Published]) -> JsonlSink:
@@ -90,7 +98,7 @@ def test_lines_of_concurrent_publishers_do_not_mix(tmp_path: Path) -> None:
         await sink.close()
 
     asyncio.run(session())
-    assert [json.loads(line)["seq"] for line in path.open()] == list(range(50))
+    assert [json.loads(line)["seq"] for line in path.read_text().splitlines()] == list(range(50))
 
 
 def test_standard_output(capfd: pytest.CaptureFixture[str]) -> None:
@@ -166,7 +174,7 @@ def test_half_a_line_is_taken_back(tmp_path: Path, *, append: bool) -> None:
         return sink
 
     sink = asyncio.run(session())
-    assert [json.loads(line)["seq"] for line in path.open()] == [0, 2]
+    assert [json.loads(line)["seq"] for line in path.read_text().splitlines()] == [0, 2]
     assert sink.metrics.dropped == {"write_failed": 1}
     assert (sink.metrics.n_in, sink.metrics.n_out) == (3, 2)
 

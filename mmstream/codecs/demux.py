@@ -132,9 +132,9 @@ class MediaInput:
         return frozenset(self._tracks)
 
     def decode(self, kind: StreamKind) -> Sequence[Decoded] | None:
-        """What the next packet of that stream gives, maybe nothing; None: the stream is silent.
+        """What the next packet of that stream gives, maybe nothing.
 
-        It is for good when it `has_ended`, else as far as the other stream is known.
+        None: it is over, or silent as far as the other stream is known; ask again later.
         """
         track = self._tracks[kind]
         others = [other for other in self._tracks.values() if other is not track]
@@ -142,12 +142,9 @@ class MediaInput:
             self._read_packet()
         if track.waiting:
             return track.decode_next()
-        return None if track.is_drained else track.drain()
-
-    def has_ended(self, kind: StreamKind) -> bool:
-        """Whether all of the stream has been given."""
-        track = self._tracks[kind]
-        return self._is_read and track.is_drained and not track.waiting
+        if self._is_read:
+            return None if track.has_given_all else track.drain(None)
+        return None if track.is_drained else track.drain(max(other.last_ns for other in others))
 
     def close(self) -> None:
         """Free the file and the decoders' threads."""
@@ -190,15 +187,16 @@ class _Track:
         self.stream = stream
         self.waiting: deque[tuple[Packet[Stream], int]] = deque()
         """Packets, each with the time since the one before."""
-        self.is_drained = False
+        self.last_ns = 0
+        """The decoding time of the latest packet."""
+        self.is_drained = self.has_given_all = False
         self._group: deque[Packet[Stream]] = deque(maxlen=_MAX_GROUP)
-        self._replayed: set[int | None] = set()
+        self._given: set[int] = set()
         self._name = f"{shown}: {kind}"
         self._metrics = metrics
         self._context = stream.codec_context
         self._base = stream.time_base or Fraction(1, NS_PER_SEC)
         self._n_waiting_bytes = self._waiting_ns = 0
-        self._last_ns: int | None = None
         self._next_ns = 0
         self._jitter_ns = _JITTER_NS.get(stream.codec_context.name, TOLERANCE_NS)
         self._has_logged = False
@@ -214,9 +212,8 @@ class _Track:
         step_ns = 0
         if at is not None:
             at_ns = _to_ns(at, self._base)
-            if self._last_ns is not None:
-                step_ns = min(max(0, at_ns - self._last_ns), _MAX_STEP_NS)
-            self._last_ns = at_ns
+            step_ns = min(max(0, at_ns - self.last_ns), _MAX_STEP_NS)
+            self.last_ns = at_ns
         self.waiting.append((packet, step_ns))
         self._waiting_ns += step_ns
         self._n_waiting_bytes += packet.size
@@ -230,26 +227,34 @@ class _Track:
         packet, step_ns = self.waiting.popleft()
         self._waiting_ns -= step_ns
         self._n_waiting_bytes -= packet.size
-        if self.is_drained:
-            self._resume()
+        again = self._resume() if self.is_drained else []
         if isinstance(self.stream, VideoStream):
             if packet.is_keyframe:
                 self._group.clear()
             self._group.append(packet)
-        return self._decode(packet)
+        return again + self._decode(packet)
 
-    def drain(self) -> list[Decoded]:
-        """Get what the decoder still holds: the stream is over, or silent for now."""
-        self.is_drained = True
-        return self._decode(None)
+    def drain(self, until_ns: int | None) -> list[Decoded]:
+        """Get what the decoder still holds: the stream is over (None), or silent until then.
 
-    def _resume(self) -> None:
+        In a silence, pictures from after it are kept back: others may yet come before them.
+        """
+        again = self._resume() if self.is_drained else []
+        self.is_drained = self.has_given_all = True
+        decoded = again + self._decode(None)
+        if until_ns is None:
+            return decoded
+        kept = [one for one in decoded if one.at_ns <= until_ns]
+        self.has_given_all = len(kept) == len(decoded)
+        stamps = (at for packet in self._group if (at := _ticks(packet)) is not None)
+        self._given = {at for at in stamps if _to_ns(at, self._base) <= until_ns}
+        return kept
+
+    def _resume(self) -> list[Decoded]:
         """Bring a drained decoder to where it was: it has forgotten what pictures refer to."""
         self._context.flush_buffers()
-        self.is_drained = False
-        for packet in self._group:
-            self._replayed.add(packet.pts)
-            self._decode(packet)
+        self.is_drained = self.has_given_all = False
+        return [one for packet in self._group for one in self._decode(packet)]
 
     def _decode(self, packet: "Packet[Stream] | None") -> list[Decoded]:
         try:
@@ -260,7 +265,7 @@ class _Track:
         return [decoded for frame in frames if (decoded := self._stamped(frame)) is not None]
 
     def _stamped(self, frame: av.VideoFrame | av.AudioFrame) -> Decoded | None:
-        at = frame.dts if frame.pts is None else frame.pts
+        at = _ticks(frame)
         at_ns = self._next_ns if at is None else _to_ns(at, self._base)
         if isinstance(frame, av.AudioFrame):
             duration_ns = samples_to_ns(frame.samples, frame.sample_rate)
@@ -268,8 +273,8 @@ class _Track:
             return Sound(at_ns, duration_ns, self._jitter_ns, frame)
         duration_ns = _to_ns(frame.duration, self._base) or self._picture_ns
         self._next_ns = at_ns + duration_ns
-        if frame.pts in self._replayed:
-            self._replayed.discard(frame.pts)
+        if at is not None and at in self._given:
+            self._given.discard(at)
             return None
         if frame.is_corrupt:
             self._drop("corrupt_picture", "damaged")
@@ -352,6 +357,10 @@ def _the(nth: int, streams: Sequence[_Stream], name: str) -> _Stream:
 def _has_decoder(context: CodecContext | None) -> bool:
     """PyAV leaves the context out where it knows no decoder, which its types do not say."""
     return context is not None
+
+
+def _ticks(stamped: "Packet[Stream] | av.VideoFrame | av.AudioFrame") -> int | None:
+    return stamped.dts if stamped.pts is None else stamped.pts
 
 
 def _to_ns(ticks: int, base: Fraction) -> int:

@@ -139,7 +139,7 @@ class _Ear:
         """Add the hop to the unfinished step; gives the number of that step."""
         start = ns_to_samples(hop.span.start_ns, self.rate_hz)
         n_missing = start - self._index - self._samples.size
-        if n_missing != 0 or hop.gap_before:
+        if n_missing != 0:
             # What is lost belongs to no step: start at the step that the hop starts in.
             n_lost = start % n_step
             self._index = start - n_lost

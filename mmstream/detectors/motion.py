@@ -58,8 +58,6 @@ _MAX_WIDTH, _MAX_HEIGHT = 320, 180
 _MAX_BOXES: Final = 3
 _MAX_SKIPPED: Final = 16
 """Pictures kept between two samples: 16 is 160 per second."""
-_SLACK_NS: Final = NS_PER_SEC // 1000
-"""Timestamps are rounded: 33.333333 ms three times are not 100 ms."""
 
 _WINDOW: Final = 31
 _SOFTNESS: Final = 10.0
@@ -163,7 +161,8 @@ class _Watch:
 
     settings: MotionSettings
     _background: "_Background | None" = None
-    _slot: int | None = None
+    _first_ns: int | None = None
+    _slot: int = -1
     _skipped: deque[VideoFrame] = field(default_factory=lambda: deque(maxlen=_MAX_SKIPPED))
     _moving: bool = False
 
@@ -175,7 +174,10 @@ class _Watch:
         period_ns = round(NS_PER_SEC / self.settings.max_fps)
         looks = []
         for frame in hop.frames:
-            slot = (frame.start_ns + _SLACK_NS) // period_ns
+            if self._first_ns is None:
+                self._first_ns = frame.start_ns
+            # A camera at `max_fps` jitters around the grid: a quarter early is still in time.
+            slot = (frame.start_ns - self._first_ns + period_ns // 4) // period_ns
             if slot == self._slot:
                 self._skipped.append(frame)
                 continue

@@ -89,6 +89,11 @@ class MqttSettings(Settings):
         if any(sign in host for sign in "/@ "):
             msg = "give the host alone: port, username and password have keys of their own"
             raise ValueError(msg)
+        try:
+            host.encode("idna")
+        except UnicodeError:
+            msg = "this is not a host name or address"
+            raise ValueError(msg) from None
         return host
 
     @model_validator(mode="after")

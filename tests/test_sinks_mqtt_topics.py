@@ -1,0 +1,177 @@
+import json
+from typing import Literal
+
+import jsonschema
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sink_messages import NODE, alert, caption, event, health, info, published, stats
+
+from mmstream.messages import Content, HealthState, Open, json_schema
+from mmstream.sinks.mqtt_topics import RetainedPicture
+
+ROOT = f"mmstream/{NODE}"
+LABELS = ("motion", "Person speaking")
+IDS = {"door": ("a", "b"), "yard": ("c",)}
+
+
+def picture(base: str = "mmstream") -> RetainedPicture:
+    return RetainedPicture(node=NODE, base=base)
+
+
+def told(*contents: Content) -> dict[str, str]:
+    """Every retained topic after these contents."""
+    now = picture()
+    for content in contents:
+        now.update(published(content))
+    return {packet.topic: packet.payload for packet in now.packets()}
+
+
+def open_ids(payloads: dict[str, str], source: str = "door") -> list[str]:
+    return [one["id"] for one in json.loads(payloads[f"{ROOT}/{source}/open"])["events"]]
+
+
+@pytest.mark.parametrize(
+    ("content", "topic", "qos", "retain"),
+    [
+        (event("e"), "door/event", 1, False),
+        (alert("a"), "door/alert", 1, False),
+        (caption("partial"), "door/caption/partial", 1, False),
+        (caption("final"), "door/caption/final", 1, False),
+        (health(), "door/health", 1, True),
+        (info(), "info", 1, True),
+        (stats(), "stats", 0, False),
+    ],
+)
+@pytest.mark.parametrize("base", ["mmstream", "home/eyes"])
+def test_a_message_goes_where_the_wire_says(
+    content: Content, topic: str, qos: int, base: str, *, retain: bool
+) -> None:
+    message = published(content)
+    packet = picture(base).packet(message)
+    assert packet.topic == f"{base}/{NODE}/{topic}"
+    assert (packet.qos, packet.retain) == (qos, retain)
+    assert json.loads(packet.payload) == message.payload()
+
+
+def test_before_anything_is_known_the_node_is_online() -> None:
+    assert told() == {f"{ROOT}/status": "online"}
+
+
+def test_info_writes_every_state_of_every_source() -> None:
+    payloads = told(info(door=("motion", "Person speaking"), yard=()))
+    assert list(payloads) == [
+        f"{ROOT}/status",
+        f"{ROOT}/info",
+        f"{ROOT}/door/open",
+        f"{ROOT}/door/state/motion",
+        f"{ROOT}/door/state/person_speaking",
+        f"{ROOT}/yard/open",
+    ]
+    assert payloads[f"{ROOT}/door/state/motion"] == "OFF"
+    assert open_ids(payloads) == open_ids(payloads, "yard") == []
+
+
+def test_info_again_does_not_close_what_is_open() -> None:
+    payloads = told(info(), event("e"), info())
+    assert payloads[f"{ROOT}/door/state/motion"] == "ON"
+    assert payloads[f"{ROOT}/door/state/loud"] == "OFF"
+    assert open_ids(payloads) == ["e"]
+
+
+@pytest.mark.parametrize(
+    ("state", "status"),
+    [
+        ("connecting", "offline"),
+        ("online", "online"),
+        ("degraded", "online"),
+        ("stalled", "offline"),
+        ("offline", "offline"),
+    ],
+)
+def test_health_says_whether_a_source_is_online(state: HealthState, status: str) -> None:
+    payloads = told(health(state))
+    assert payloads[f"{ROOT}/door/status"] == status
+    assert json.loads(payloads[f"{ROOT}/door/health"])["state"] == state
+
+
+def test_open_is_a_whole_message_of_its_own() -> None:
+    start = event("e")
+    payload = json.loads(told(start)[f"{ROOT}/door/open"])
+    jsonschema.validate(payload, json_schema(Open))
+    assert payload["source"] == "door"
+    assert payload["events"] == [start.model_dump(mode="json")]
+    assert "seq" not in payload
+
+
+def test_an_event_changes_what_follows_from_it_and_no_more() -> None:
+    now = picture()
+    now.update(published(info()))
+    steps = [event("a"), event("b"), event("a", "update"), event("a", "end"), event("b", "end")]
+    changes = [
+        [(packet.topic.removeprefix(f"{ROOT}/door/"), packet.payload) for packet in packets]
+        for packets in (now.update(published(step)) for step in steps)
+    ]
+    assert [[topic for topic, _ in step] for step in changes] == [
+        ["open", "state/motion"],
+        ["open"],
+        ["open"],
+        ["open"],
+        ["open", "state/motion"],
+    ]
+    assert changes[0][1] == ("state/motion", "ON")
+    assert changes[4][1] == ("state/motion", "OFF")
+    assert now.update(published(alert("a"))) == now.update(published(stats())) == ()
+
+
+def test_the_end_of_an_unknown_event_leaves_the_label_off() -> None:
+    payloads = told(event("of an earlier boot", "end"))
+    assert payloads[f"{ROOT}/door/state/motion"] == "OFF"
+    assert open_ids(payloads) == []
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([(source, e) for source, ids in IDS.items() for e in ids]),
+            st.sampled_from(["start", "update", "end"]),
+            st.sampled_from(LABELS),
+        )
+    )
+)
+def test_the_picture_is_the_sum_of_its_changes_and_true(
+    steps: list[tuple[tuple[str, str], Literal["start", "update", "end"], str]],
+) -> None:
+    now, broker = picture(), {f"{ROOT}/status": "online"}
+    is_open: dict[tuple[str, str], str] = {}
+    messages = [published(info(door=LABELS, yard=LABELS))]
+    labels: dict[tuple[str, str], str] = {}
+    for (source, event_id), kind, label in steps:
+        known = labels.setdefault((source, event_id), label)  # an event keeps its label
+        messages.append(published(event(event_id, kind, source=source, label=known)))
+        if kind == "end":
+            is_open.pop((source, event_id), None)
+        else:
+            is_open[source, event_id] = known
+    for message in messages:
+        broker |= {packet.topic: packet.payload for packet in now.update(message)}
+    assert {packet.topic: packet.payload for packet in now.packets()} == broker
+    for source in IDS:
+        assert sorted(open_ids(broker, source)) == sorted(e for s, e in is_open if s == source)
+        for label, level in zip(LABELS, ("motion", "person_speaking"), strict=True):
+            state = broker[f"{ROOT}/{source}/state/{level}"]
+            assert (state == "ON") == ((source, label) in {(s, k) for (s, _), k in is_open.items()})
+
+
+def test_farewell_turns_every_source_and_last_the_node_offline() -> None:
+    now = picture()
+    now.update(published(info(door=(), yard=())))
+    now.update(published(health(source="attic")))
+    topics = [packet.topic for packet in now.farewell()]
+    assert topics == [f"{ROOT}/{name}/status" for name in ("door", "yard", "attic")] + [
+        f"{ROOT}/status"
+    ]
+    assert all(
+        (packet.payload, packet.qos, packet.retain) == ("offline", 1, True)
+        for packet in now.farewell()
+    )
