@@ -72,7 +72,7 @@ class Span:
         return max(0, min(self.end_ns, other.end_ns) - max(self.start_ns, other.start_ns))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class AudioChunk:
     """Consecutive samples of one source, mixed to mono."""
 
@@ -198,7 +198,7 @@ SourceItem = MediaItem | SourceStalled | SourceEnded
 """What reaches windows: the runtime adds stalls and the end."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Hop:
     """One settled slice of a source's time: disjoint from its neighbours, delivered once."""
 
@@ -280,7 +280,7 @@ class Detection:
             raise ValueError(msg)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Series:
     """What one output was at each of some instants; a value holds until the next."""
 

@@ -69,7 +69,12 @@ class Content(_Record):
     RETAINED: ClassVar[bool] = False
     QOS: ClassVar[int] = 0
     NUMBERED: ClassVar[bool] = False
-    """Whether it carries `seq`."""
+    """Whether its stamp has room for `seq`."""
+
+    @property
+    def must_arrive(self) -> bool:
+        """Whether it gets a `seq`, so that a subscriber sees its loss."""
+        return self.NUMBERED
 
 
 class WireBox(_Record):
@@ -202,6 +207,11 @@ class Caption(Content):
     language: str
     """BCP 47."""
 
+    @property
+    def must_arrive(self) -> bool:
+        """A partial may be dropped, a final never."""
+        return self.state == "final"
+
 
 class Health(Content):
     """How a source is."""
@@ -311,8 +321,9 @@ class Stamp(_Record):
 class NumberedStamp(Stamp):
     """The stamp of events, alerts and captions."""
 
-    seq: int = Field(ge=0)
-    """Counts up by one per node and boot: a gap is a loss."""
+    seq: int | None = Field(ge=0)
+    """Counts up by one per node and boot: a gap is a loss. Null for a partial caption, which may
+    be dropped."""
     latency_ms: float | None = None
     """From the capture of what decided it to `ts_emit`; null when media is read faster than it
     plays."""

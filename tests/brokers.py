@@ -1,14 +1,15 @@
 """Real MQTT peers: a mosquitto of our own, and a client that listens to what a broker sends."""
 
+import asyncio
 import os
 import shutil
 import signal
 import socket
-import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +22,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from mmstream.stages import Sink
+
 HOST = "127.0.0.1"
 PATIENCE_SECS = 15.0
 """How long anything here may take before the test fails; nothing waits so long when all is well."""
@@ -32,6 +35,28 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"still not so: {what}"
         time.sleep(0.01)
+
+
+async def until(condition: Callable[[], bool], what: str) -> None:
+    """The same from inside a loop, which goes on meanwhile."""
+    deadline = time.monotonic() + PATIENCE_SECS
+    while not condition():
+        assert time.monotonic() < deadline, f"still not so: {what}"
+        await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def running(sink: Sink) -> AsyncIterator[None]:
+    """As the runtime does it: `run` in a task of its own, `close` at the end, then the task."""
+    task = asyncio.create_task(sink.run())
+    try:
+        yield
+        async with asyncio.timeout(PATIENCE_SECS):
+            await sink.close()
+            await task
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
 
 
 def free_port() -> int:
@@ -182,47 +207,62 @@ class Heard:
     retain: bool
 
 
+@asynccontextmanager
+async def listening(
+    port: int, *, name: str | None = None, will: str | None = None
+) -> AsyncIterator["Listener"]:
+    """A `Listener`, from inside a loop."""
+    listener = await asyncio.to_thread(Listener, port, name=name, will=will)
+    try:
+        yield listener
+    finally:
+        await asyncio.to_thread(listener.close)
+
+
 class Listener:
     """A client on a thread of its own that keeps all that it hears, over reconnections too."""
 
-    def __init__(
-        self, port: int, *, name: str | None = None, tls: ssl.SSLContext | None = None
-    ) -> None:
-        """With a `name`, the broker keeps what comes while we are away (MQTT 5)."""
-        self._port = port
+    def __init__(self, port: int, *, name: str | None = None, will: str | None = None) -> None:
+        """With a `name`, the broker keeps what comes while we are away (MQTT 5).
+
+        With a topic as `will`, the broker says `gone` there, retained, if we are cut off.
+        """
         self._heard: list[Heard] = []
         self._changed = threading.Condition()
         self._is_subscribed = threading.Event()
-        is_5 = name is not None
-        protocol = MQTTProtocolVersion.MQTTv5 if is_5 else MQTTProtocolVersion.MQTTv311
+        protocol = MQTTProtocolVersion.MQTTv311 if name is None else MQTTProtocolVersion.MQTTv5
         self._client = Client(CallbackAPIVersion.VERSION2, name or "", protocol=protocol)
         self._client.on_connect = self._on_connect
         self._client.on_subscribe = lambda *_: self._is_subscribed.set()
         self._client.on_message = self._on_message
         self._client.reconnect_delay_set(min_delay=1, max_delay=1)
-        if tls is not None:
-            self._client.tls_set_context(tls)
-        self._keeps = is_5
-
-    def __enter__(self) -> Self:
-        if self._keeps:
+        if will is not None:
+            self._client.will_set(will, "gone", qos=1, retain=True)
+        if name is None:
+            self._client.connect(HOST, port)
+        else:
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho
             properties.SessionExpiryInterval = 3600
-            self._client.connect(HOST, self._port, clean_start=False, properties=properties)
-        else:
-            self._client.connect(HOST, self._port)
+            self._client.connect(HOST, port, clean_start=False, properties=properties)
         self._client.loop_start()
         assert self._is_subscribed.wait(PATIENCE_SECS)
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Leave."""
         self._client.disconnect()
         self._client.loop_stop()
+        self._client._reset_sockets()  # noqa: SLF001 - paho leaves them to the garbage collector
+
+    def cut(self) -> None:
+        """Cut the cable."""
+        self._client.on_connect = None
+        sock = self._client.socket()
+        assert isinstance(sock, socket.socket)
+        sock.shutdown(socket.SHUT_RDWR)
+
+    def say(self, topic: str, payload: str, *, retain: bool = False) -> None:
+        """Publish, and wait until the broker has it."""
+        self._client.publish(topic, payload, qos=1, retain=retain).wait_for_publish(PATIENCE_SECS)
 
     @property
     def heard(self) -> list[Heard]:
@@ -230,16 +270,9 @@ class Listener:
         with self._changed:
             return list(self._heard)
 
-    def retained(self) -> dict[str, str]:
+    def last(self) -> dict[str, str]:
         """The last payload of each topic so far."""
         return {message.topic: message.payload for message in self.heard}
-
-    def wait_for(self, condition: Callable[[list[Heard]], bool]) -> list[Heard]:
-        """Block until what was heard so far fulfils the condition."""
-        with self._changed:
-            ok = self._changed.wait_for(lambda: condition(self._heard), PATIENCE_SECS)
-            assert ok, self._heard
-            return list(self._heard)
 
     def _on_connect(
         self,

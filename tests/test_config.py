@@ -130,122 +130,87 @@ def test_a_good_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        (
-            "hop_sec: 1",
-            f"demo.yaml:1:1: hop_sec: unknown key; did you mean 'hop_secs'? allowed: {ROOT_KEYS}",
-        ),
-        ("zzz: 1", f"demo.yaml:1:1: zzz: unknown key; allowed: {ROOT_KEYS}"),
+        ("hop_sec: 1", f"1:1: hop_sec: unknown key; did you mean 'hop_secs'? allowed: {ROOT_KEYS}"),
+        ("zzz: 1", f"1:1: zzz: unknown key; allowed: {ROOT_KEYS}"),
         (
             "sources:\n  door:\n    type: media\n    url: rtsp://x\n    uri: y",
             (
-                "demo.yaml:5:5: sources.door.uri: unknown key; did you mean 'url'? "
+                "5:5: sources.door.uri: unknown key; did you mean 'url'? "
                 "allowed: login, pace, password, type, url"
             ),
         ),
         (
             "events:\n  labels: {motion: {on: 1.5}}",
-            "demo.yaml:2:25: events.labels.motion.on: must be less than or equal to 1 (got 1.5)",
+            "2:25: events.labels.motion.on: must be less than or equal to 1 (got 1.5)",
         ),
         (
             "events:\n  labels: {motion: {on: 0.1}}",
-            "demo.yaml:2:20: events.labels.motion: off 0.35 lies above on 0.1",
+            "2:20: events.labels.motion: off 0.35 lies above on 0.1",
         ),
-        ("hop_secs: soon", "demo.yaml:1:11: hop_secs: must be a number (got 'soon')"),
-        ("hop_secs: .inf", "demo.yaml:1:11: hop_secs: must be a finite number (got .inf)"),
-        ("hop_secs: .nan", "demo.yaml:1:11: hop_secs: must be a finite number (got .nan)"),
-        ("hop_secs:", "demo.yaml:1:10: hop_secs: must be a number (got nothing)"),
-        ("n_threads: 1.5", "demo.yaml:1:12: n_threads: must be a whole number (got 1.5)"),
-        ("n_threads: [1]", "demo.yaml:1:12: n_threads: must be a whole number (got a list)"),
-        ("web: 2", "demo.yaml:1:6: web: must be true or false (got 2)"),
-        ("name: 123", "demo.yaml:1:7: name: must be text, in quotes if need be (got 123)"),
-        ("name: A", "demo.yaml:1:7: name: must match pattern '^[a-z]+$' (got 'A')"),
-        (
-            "colour: bleu",
-            "demo.yaml:1:9: colour: must be 'red' or 'blue' (got 'bleu'); did you mean 'blue'?",
-        ),
+        ("hop_secs: soon", "1:11: hop_secs: must be a number (got 'soon')"),
+        ("hop_secs: .inf", "1:11: hop_secs: must be a finite number (got .inf)"),
+        ("hop_secs: .nan", "1:11: hop_secs: must be a finite number (got .nan)"),
+        ("hop_secs:", "1:10: hop_secs: must be a number (got nothing)"),
+        ("n_threads: 1.5", "1:12: n_threads: must be a whole number (got 1.5)"),
+        ("n_threads: [1]", "1:12: n_threads: must be a whole number (got a list)"),
+        ("web: 2", "1:6: web: must be true or false (got 2)"),
+        ("name: 123", "1:7: name: must be text, in quotes if need be (got 123)"),
+        ("name: A", "1:7: name: must match pattern '^[a-z]+$' (got 'A')"),
+        ("colour: bleu", "1:9: colour: must be 'red' or 'blue' (got 'bleu'); did you mean 'blue'?"),
         (
             "sources: {door: {type: media, url: 'a://b', pace: liv}}",
-            (
-                "demo.yaml:1:51: sources.door.pace: must be 'live' or 'max' (got 'liv'); "
-                "did you mean 'live'?"
-            ),
+            "1:51: sources.door.pace: must be 'live' or 'max' (got 'liv'); did you mean 'live'?",
         ),
         (
             "sources: {door: {type: medai, url: x}}",
             (
-                "demo.yaml:1:24: sources.door.type: must be 'media', 'webcam' or 'v4l2' "
+                "1:24: sources.door.type: must be 'media', 'webcam' or 'v4l2' "
                 "(got 'medai'); did you mean 'media'?"
             ),
         ),
         (
             "sources:\n  door: {url: x}",
-            (
-                "demo.yaml:2:9: sources.door.type: missing, but required; "
-                "allowed: 'media', 'webcam', 'v4l2'"
-            ),
+            "2:9: sources.door.type: missing, but required; allowed: 'media', 'webcam', 'v4l2'",
         ),
-        (
-            "sources:\n  door: {type: media}",
-            "demo.yaml:2:9: sources.door.url: missing, but required",
-        ),
-        ("sources: {door: }", "demo.yaml:1:16: sources.door: must be a mapping (got nothing)"),
-        ("sources: [1]", "demo.yaml:1:10: sources: must be a mapping (got a list)"),
-        ("zones: {}", "demo.yaml:1:8: zones: must be a list (got a mapping)"),
-        ("zones: [{name: a}, {}]", "demo.yaml:1:20: zones.1.name: missing, but required"),
-        (
-            "zones: [{name: a, corners: [1]}]",
-            "demo.yaml:1:28: zones.0.corners.1: missing, but required",
-        ),
+        ("sources:\n  door: {type: media}", "2:9: sources.door.url: missing, but required"),
+        ("sources: {door: }", "1:16: sources.door: must be a mapping (got nothing)"),
+        ("sources: [1]", "1:10: sources: must be a mapping (got a list)"),
+        ("zones: {}", "1:8: zones: must be a list (got a mapping)"),
+        ("zones: [{name: a}, {}]", "1:20: zones.1.name: missing, but required"),
+        ("zones: [{name: a, corners: [1]}]", "1:28: zones.0.corners.1: missing, but required"),
         (
             "zones: [{name: a, corners: [1, x]}]",
-            "demo.yaml:1:32: zones.0.corners.1: must be a number (got 'x')",
+            "1:32: zones.0.corners.1: must be a number (got 'x')",
         ),
         (
             "zones: [{nme: a, name: b}]",
-            "demo.yaml:1:10: zones.0.nme: unknown key; did you mean 'name'? allowed: corners, name",
+            "1:10: zones.0.nme: unknown key; did you mean 'name'? allowed: corners, name",
         ),
         (
-            "snapshot: maybe",
-            (
-                "demo.yaml:1:11: snapshot: must be true or false (got 'maybe'); "
-                "or must be a number (got 'maybe')"
-            ),
+            "snapshot: x",
+            "1:11: snapshot: must be true or false (got 'x'); or must be a number (got 'x')",
         ),
         (
             "sources: {a: {type: webcam, kind: media, devise: 1}}",
             (
-                "demo.yaml:1:42: sources.a.devise: unknown key; did you mean 'device'? "
+                "1:42: sources.a.devise: unknown key; did you mean 'device'? "
                 "allowed: device, kind, type"
             ),
         ),
-        (
-            "name: " + "A" * 300,
-            f"demo.yaml:1:7: name: must match pattern '^[a-z]+$' (got '{'A' * 199}...)",
-        ),
-        (
-            "zones: [{name: a, Zone: 1}]",
-            "demo.yaml:1:19: zones.0.Zone: unknown key; allowed: corners, name",
-        ),
+        ("name: " + "A" * 300, f"1:7: name: must match pattern '^[a-z]+$' (got '{'A' * 199}...)"),
+        ("zones: [{name: a, Zone: 1}]", "1:19: zones.0.Zone: unknown key; allowed: corners, name"),
         (
             "sources: {a: {type: v4l2, v4l2: 1}}",
-            "demo.yaml:1:27: sources.a.v4l2: unknown key; allowed: device, kind, type",
+            "1:27: sources.a.v4l2: unknown key; allowed: device, kind, type",
         ),
-        (
-            "loud: {onn: 1}",
-            "demo.yaml:1:8: loud.onn: unknown key; did you mean 'on'? allowed: off, on",
-        ),
-        (
-            "loud: off",
-            "demo.yaml:1:7: loud: must be a mapping (got 'off'); or must be false (got 'off')",
-        ),
-        ("name: !foo x", None),
-        ("name: a\nname: b", "demo.yaml:2:1: name: this key stands twice; first at demo.yaml:1:1"),
+        ("loud: {onn: 1}", "1:8: loud.onn: unknown key; did you mean 'on'? allowed: off, on"),
+        ("loud: off", "1:7: loud: must be a mapping (got 'off'); or must be false (got 'off')"),
+        ("name: a\nname: b", "2:1: name: this key stands twice; first at demo.yaml:1:1"),
     ],
 )
-def test_a_problem_is_one_line(tmp_path: Path, text: str, line: str | None) -> None:
+def test_a_problem_is_one_line(tmp_path: Path, text: str, line: str) -> None:
     (shown,) = refusals(tmp_path, text)
-    assert line is None or shown == line
-    assert shown.startswith("demo.yaml:")
+    assert shown == f"demo.yaml:{line}"
 
 
 def test_a_union_tells_each_of_its_arms(tmp_path: Path) -> None:

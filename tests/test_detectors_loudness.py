@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mmstream.codecs import read_audio
 from mmstream.detectors.loudness import LoudnessScorer, LoudnessSettings
-from mmstream.media import NS_PER_SEC, Floats, Hop, Scores, Span, ns_to_samples, secs_to_ns
+from mmstream.media import NS_PER_SEC, Floats, Hop, Label, Scores, Span, ns_to_samples, secs_to_ns
 from mmstream.stages import Load
 
 RATE_HZ = 16_000
@@ -333,9 +333,7 @@ def test_under_load_the_floor_is_kept_up_and_nothing_is_said() -> None:
 def test_the_spec_travels() -> None:
     spec = LoudnessSettings(above_db=9)
     assert pickle.loads(pickle.dumps(spec)) == spec  # noqa: S301 - our own bytes
-    assert [(label.name, label.modality, label.detector) for label in spec.labels] == [
-        ("loud", "audio", "loudness")
-    ]
+    assert spec.labels == (Label("loud", "audio", "loudness"),)
 
 
 # --- real recordings ----------------------------------------------------------------------------

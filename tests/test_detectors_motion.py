@@ -13,10 +13,22 @@ from hypothesis import strategies as st
 from mmstream.clock import ManualClock
 from mmstream.codecs import image_from_array
 from mmstream.detectors.motion import MotionScorer, MotionSettings
-from mmstream.media import NS_PER_SEC, Box, Bytes, Floats, Hop, Scores, Span, VideoFrame
+from mmstream.media import (
+    NS_PER_SEC,
+    Box,
+    Bytes,
+    Detection,
+    Floats,
+    Hop,
+    Label,
+    Scores,
+    Span,
+    VideoFrame,
+)
 from mmstream.sources.media import MediaFile, MediaSettings
 from mmstream.stages import Load
 
+BUSY = "pedestrians_pavement.mp4", "vehicles_suburb.mp4", "highway_day.avi", "marathon_runners.mp4"
 HOP_NS = NS_PER_SEC // 4
 HEIGHT, WIDTH = 90, 160
 
@@ -52,23 +64,14 @@ def cut(
     frames: Sequence[VideoFrame], hop_ns: int = HOP_NS, source: str = "cam", gap_at: int = -1
 ) -> list[Hop]:
     """Hops as windows cut them; that of number `gap_at` follows lost ones."""
-    by_index: dict[int, list[VideoFrame]] = {}
-    for frame in frames:
-        by_index.setdefault(frame.start_ns // hop_ns, []).append(frame)
     silence, unheard = np.zeros(0, np.float32), np.zeros(0, np.bool_)
-    return [
-        Hop(
-            source,
-            index,
-            Span(index * hop_ns, (index + 1) * hop_ns),
-            16_000,
-            silence,
-            unheard,
-            tuple(by_index.get(index, ())),
-            gap_before=index == gap_at,
-        )
-        for index in range(min(by_index), max(by_index) + 1)
-    ]
+    hops = []
+    for index in range(frames[0].start_ns // hop_ns, frames[-1].start_ns // hop_ns + 1):
+        span = Span(index * hop_ns, (index + 1) * hop_ns)
+        inside = tuple(frame for frame in frames if span.contains(frame.start_ns))
+        gap = index == gap_at
+        hops.append(Hop(source, index, span, 16_000, silence, unheard, inside, gap_before=gap))
+    return hops
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,10 @@ class Seen:
     at_ns: list[int]
     values: Floats
     scores: list[Scores]
+
+    def found(self) -> list[Detection]:
+        """All places."""
+        return [detection for score in self.scores for detection in score.detections]
 
     def on(self) -> list[Span]:
         """Stretches with a score of 0.5 or more; a value holds until the next."""
@@ -93,13 +100,22 @@ class Seen:
 
 def watch(hops: Sequence[Hop], scorer: MotionScorer | None = None, load: Load = Load.FULL) -> Seen:
     scorer = scorer or MotionSettings().build("cpu")
-    scores = [score for hop in hops for score in scorer.score([hop], load)]
+    return joined([score for hop in hops for score in scorer.score([hop], load)])
+
+
+def joined(scores: list[Scores]) -> Seen:
     series = [score.outputs["motion"] for score in scores if "motion" in score.outputs]
     at_ns = [at for one in series for at in one.at_ns.tolist()]
     values = np.concatenate([one.values for one in series] or [np.zeros(0, np.float32)])
     assert all(before < after for before, after in pairwise(at_ns))
     assert np.all((values >= 0) & (values <= 1))
     return Seen(at_ns, values, scores)
+
+
+def assert_same(one: Seen, two: Seen) -> None:
+    assert one.at_ns == two.at_ns
+    np.testing.assert_array_equal(one.values, two.values)
+    assert one.found() == two.found()
 
 
 THIRD = Box(1 / 3, 1 / 3, 1 / 3, 1 / 3)
@@ -110,9 +126,6 @@ FLASHED = with_patch(QUIET, THIRD)
 def flashing(starts: Sequence[int], n_on: int, n: int) -> list[Bytes]:
     """`n` pictures; from each of `starts` on the white rectangle is there for `n_on`."""
     return [FLASHED if any(0 <= k - at < n_on for at in starts) else QUIET for k in range(n)]
-
-
-# --- what it sees -----------------------------------------------------------------------------
 
 
 @settings(max_examples=40, deadline=None)
@@ -145,8 +158,7 @@ def test_the_place_is_told() -> None:
     wide = textured(height=180, width=320)
     patched = with_patch(wide, THIRD)
     seen = watch(cut(frames_of([wide] * 60 + [patched] * 15 + [wide] * 15, 30)))
-    found = [detection for score in seen.scores for detection in score.detections]
-    largest = {detection.at_ns: detection for detection in reversed(found)}
+    largest = {detection.at_ns: detection for detection in reversed(seen.found())}
     series = zip(seen.at_ns, seen.values, strict=True)
     moving = {at_ns: value for at_ns, value in series if value >= 0.5}
     assert {at_ns: np.float32(one.score) for at_ns, one in largest.items()} == moving
@@ -169,44 +181,36 @@ def test_what_is_larger_scores_higher_and_min_area_is_the_middle() -> None:
         tops.append(watch(cut(frames_of([QUIET] * 15 + [picture] * 5, 10))).values.max())
     assert tops == sorted(tops)
     assert tops[0] < 0.5 < tops[1] < tops[-1]
-    frames = frames_of([QUIET] * 15 + [FLASHED] * 5, 10)
-    coarse = watch(cut(frames), MotionSettings(min_area=0.2).build("cpu"))
+    hops = cut(frames_of([QUIET] * 15 + [FLASHED] * 5, 10))
+    coarse = watch(hops, MotionSettings(min_area=0.2).build("cpu"))
     assert 0.2 < coarse.values.max() < 0.5
-    assert not any(score.detections for score in coarse.scores)
+    assert not coarse.found()
 
 
 def test_what_is_too_small_by_itself_is_not_told() -> None:
     both = with_patch(FLASHED, Box(0.05, 0.1, 0.1, 0.15))
     hops = cut(frames_of([QUIET] * 15 + [both], 10))
     for min_area, n_told in ((0.003, 2), (0.1, 1)):
-        seen = watch(hops, MotionSettings(min_area=min_area).build("cpu"))
-        assert len(seen.scores[-1].detections) == n_told
+        assert len(watch(hops, MotionSettings(min_area=min_area).build("cpu")).found()) == n_told
 
 
 def test_something_that_crosses_is_motion_all_the_while() -> None:
-    pictures = [QUIET] * 15
-    pictures += [with_patch(QUIET, Box(0.02 * n, 0.4, 0.1, 0.3)) for n in range(40)]
-    frames = frames_of([*pictures, *[QUIET] * 30], 10)
+    crossing = [with_patch(QUIET, Box(0.02 * n, 0.4, 0.1, 0.3)) for n in range(40)]
+    frames = frames_of([QUIET] * 15 + crossing + [QUIET] * 30, 10)
     # What it uncovers last is known at once: that was background before.
     assert watch(cut(frames)).on() == [Span(frames[15].start_ns, frames[55].start_ns)]
 
 
 def test_what_stops_is_motion_for_a_while_and_its_leaving_is_motion_again() -> None:
     frames = frames_of([QUIET] * 20 + [FLASHED] * 40 + [QUIET] * 40, 10)
-    first, second = watch(cut(frames)).on()
-    assert first.start_ns == frames[20].start_ns
-    assert second.start_ns == frames[60].start_ns
-    assert 1.4e9 < first.duration_ns < 1.7e9
-    assert 1.4e9 < second.duration_ns < 1.7e9
-
-
-# --- what it does not take for motion -----------------------------------------------------------
+    on = watch(cut(frames)).on()
+    assert [span.start_ns for span in on] == [frames[20].start_ns, frames[60].start_ns]
+    assert all(1.4e9 < span.duration_ns < 1.7e9 for span in on)
 
 
 def test_nothing_is_said_while_it_learns() -> None:
     seen = watch(cut(frames_of(flashing([0, 8], 4, 60), 20)))
-    assert seen.at_ns[0] == NS_PER_SEC
-    assert not seen.on()
+    assert (seen.at_ns[0], seen.on()) == (NS_PER_SEC, [])
 
 
 def test_what_was_there_from_the_start_is_no_motion_and_its_ghost_heals() -> None:
@@ -221,14 +225,14 @@ def test_what_was_there_from_the_start_is_no_motion_and_its_ghost_heals() -> Non
     gain=st.floats(0.5, 1.6),
     offset=st.integers(-30, 30),
     gamma=st.floats(0.7, 1.4),
-    slope=st.booleans(),
+    slope=st.floats(-0.5, 0.5),
 )
-def test_light_is_no_motion(gain: float, offset: int, gamma: float, slope: bool) -> None:  # noqa: FBT001 - drawn
-    across = np.linspace(0.7, 1.2, WIDTH) if slope else np.ones(WIDTH)
+def test_light_is_no_motion(gain: float, offset: int, gamma: float, slope: float) -> None:
+    across = np.linspace(1 - slope / 2, 1 + slope / 2, WIDTH)
     lit = (255 * (QUIET / 255) ** gamma * gain * across + offset).clip(0, 255).astype(np.uint8)
-    seen = watch(cut(frames_of([*[QUIET] * 15, *[lit] * 10, *[QUIET] * 10], 10)))
-    assert seen.values.size == 25
-    assert seen.values.max() < 0.5
+    values = watch(cut(frames_of([QUIET] * 15 + [lit] * 10 + [QUIET] * 10, 10))).values
+    assert values.size == 25
+    assert values.max() < 0.5
 
 
 @pytest.mark.parametrize(("deviation", "grain"), [(2, 0.3), (6, 0.3), (10, 0.3), (10, 1.5)])
@@ -253,17 +257,13 @@ def test_whatever_hides_the_only_thing_on_a_plain_wall_is_no_other_picture() -> 
 
 def test_another_picture_is_learnt_and_scores_0_at_the_cut() -> None:
     other = textured(seed=1)
-    other_flashed = with_patch(other, THIRD)
-    pictures = [QUIET] * 20 + [other] * 20 + [other_flashed] * 5 + [other] * 10
+    pictures = [QUIET] * 20 + [other] * 20 + [with_patch(other, THIRD)] * 5 + [other] * 10
     frames = frames_of(pictures, 10)
     seen = watch(cut(frames))
-    values = dict(zip(seen.at_ns, seen.values.tolist(), strict=True))
+    values = dict(zip(seen.at_ns, seen.values, strict=True))
     assert values[frames[20].start_ns] == 0
     assert all(frames[n].start_ns not in values for n in range(21, 30))
     assert seen.on() == [Span(frames[40].start_ns, frames[45].start_ns)]
-
-
-# --- state ----------------------------------------------------------------------------------
 
 
 @settings(max_examples=20, deadline=None)
@@ -274,35 +274,24 @@ def test_another_picture_is_learnt_and_scores_0_at_the_cut() -> None:
 )
 def test_how_hops_are_cut_changes_nothing(hop_ns: int, starts: list[int], n_on: int) -> None:
     frames = frames_of(flashing(starts, n_on, 120), 25, first_ns=123_456_789)
-    one, two = watch(cut(frames)), watch(cut(frames, hop_ns))
-    assert one.at_ns == two.at_ns
-    np.testing.assert_array_equal(one.values, two.values)
-    assert [d for s in one.scores for d in s.detections] == [
-        d for s in two.scores for d in s.detections
-    ]
+    assert_same(watch(cut(frames)), watch(cut(frames, hop_ns)))
 
 
 def test_sources_do_not_touch_each_other_and_the_same_again_gives_the_same() -> None:
     still, moving = frames_of([QUIET] * 90, 30), frames_of(flashing([40, 65], 15, 90), 30)
     alone = watch(cut(moving))
-    again = watch(cut(moving))
+    assert len(alone.on()) == 2
+    assert_same(watch(cut(moving)), alone)
     scorer = MotionSettings().build("cpu")
     pairs = zip(cut(still, source="other"), cut(moving), strict=True)
-    both = [scorer.score(pair, Load.FULL) for pair in pairs]
-    assert len(alone.on()) == 2
-    for n, (other, cam) in enumerate(both):
-        assert (other.source, cam.source) == ("other", "cam")
-        assert not other.detections
-        assert cam.detections == alone.scores[n].detections == again.scores[n].detections
-        assert cam.outputs.keys() == alone.scores[n].outputs.keys()
-        for name, series in cam.outputs.items():
-            np.testing.assert_array_equal(series.at_ns, alone.scores[n].outputs[name].at_ns)
-            np.testing.assert_array_equal(series.values, alone.scores[n].outputs[name].values)
+    others, cams = zip(*(scorer.score(pair, Load.FULL) for pair in pairs), strict=True)
+    assert {score.source for score in others} == {"other"}
+    assert not joined(list(others)).found()
+    assert_same(joined(list(cams)), alone)
 
 
 def test_forgetting_a_source_learns_it_anew() -> None:
-    scorer = MotionSettings().build("cpu")
-    hops = cut(frames_of([QUIET] * 20 + [FLASHED] * 20, 10))
+    scorer, hops = MotionSettings().build("cpu"), cut(frames_of([QUIET] * 20 + [FLASHED] * 20, 10))
     watch(hops[:8], scorer)
     scorer.forget("cam")
     scorer.forget("never seen")
@@ -312,22 +301,17 @@ def test_forgetting_a_source_learns_it_anew() -> None:
 
 
 def test_a_camera_that_jitters_around_the_cadence_loses_no_picture() -> None:
-    frames = frames_of(flashing([], 0, 80), 10, first_ns=123_400_000)
     rng = np.random.default_rng(0)
-    late_ns = rng.integers(-10_000_000, 10_000_000, 80).tolist()
     jittered = [
-        VideoFrame("cam", frame.start_ns + late, frame.image)
-        for frame, late in zip(frames, late_ns, strict=True)
+        VideoFrame("cam", frame.start_ns + int(rng.integers(20_000_000)), frame.image)
+        for frame in frames_of([QUIET] * 80, 10, first_ns=100_000_000)
     ]
-    looked_at = watch(cut(jittered)).at_ns
-    assert looked_at == [frame.start_ns for frame in jittered[-len(looked_at) :]]
-    assert len(looked_at) >= 69
+    assert watch(cut(jittered)).at_ns[-69:] == [frame.start_ns for frame in jittered[-69:]]
 
 
 def test_without_pictures_there_is_no_output() -> None:
-    silent = Hop(
-        "cam", 0, Span(0, HOP_NS), 16_000, np.zeros(4000, np.float32), np.ones(4000, bool), ()
-    )
+    sound, heard = np.zeros(4000, np.float32), np.ones(4000, np.bool_)
+    silent = Hop("cam", 0, Span(0, HOP_NS), 16_000, sound, heard, ())
     scores = MotionSettings().build("cpu").score([silent, silent], Load.FULL)
     assert [(score.index, score.outputs, score.detections) for score in scores] == [(0, {}, ())] * 2
 
@@ -336,8 +320,7 @@ def test_under_load_the_background_is_kept_up_and_nothing_is_said() -> None:
     hops = cut(frames_of([QUIET] * 30 + [FLASHED] * 30 + [QUIET] * 5 + [FLASHED] * 10, 10))
     scorer = MotionSettings().build("cpu")
     ingested = watch(hops[:20], scorer, Load.INGEST)
-    assert ingested.at_ns == []
-    assert not any(score.detections for score in ingested.scores)
+    assert (ingested.at_ns, ingested.found()) == ([], [])
     # What came while nothing was scored has become background.
     seen = watch(hops[20:], scorer, Load.STRETCHED)
     assert seen.at_ns[0] == 5 * NS_PER_SEC
@@ -347,35 +330,29 @@ def test_under_load_the_background_is_kept_up_and_nothing_is_said() -> None:
 
 def test_a_gap_is_not_bridged_by_pictures_from_before_it() -> None:
     frames = frames_of(flashing([59], 30, 90), 30)  # 1.967 s, looked at from 2.0 s on
-    seen = watch(cut(frames))
-    assert seen.on()[0].start_ns == frames[59].start_ns
-    seen = watch(cut(frames, gap_at=8))
-    assert seen.on()[0].start_ns == frames[60].start_ns
+    assert watch(cut(frames)).on()[0].start_ns == frames[59].start_ns
+    assert watch(cut(frames, gap_at=8)).on()[0].start_ns == frames[60].start_ns
 
 
 def test_lost_time_lets_nothing_become_background() -> None:
     before = frames_of([QUIET] * 18 + [FLASHED] * 2, 10)
     after = frames_of([FLASHED] * 10, 10, first_ns=6 * NS_PER_SEC)
-    seen = watch(cut([*before, *after], gap_at=24))
-    assert seen.on()[-1].end_ns > 6 * NS_PER_SEC
+    assert watch(cut([*before, *after], gap_at=24)).on()[-1].end_ns > 6 * NS_PER_SEC
 
 
 def test_after_a_long_gap_or_in_another_size_it_learns_anew() -> None:
     before = frames_of([QUIET] * 20, 10)
-    late = frames_of([FLASHED] * 20, 10, first_ns=13 * NS_PER_SEC)
-    seen = watch(cut([*before, *late], gap_at=52))
-    assert seen.at_ns[10] == 14 * NS_PER_SEC
-    assert not seen.on()
-    larger = frames_of([textured(2, 180, 320)] * 20, 10, first_ns=2 * NS_PER_SEC)
-    seen = watch(cut([*before, *larger]))
-    assert seen.at_ns[10] == 3 * NS_PER_SEC
-    assert not seen.on()
+    for secs, picture in ((13, FLASHED), (2, textured(2, 180, 320))):
+        after = frames_of([picture] * 20, 10, first_ns=secs * NS_PER_SEC)
+        seen = watch(cut([*before, *after], gap_at=52))
+        assert seen.at_ns[10] == (secs + 1) * NS_PER_SEC
+        assert not seen.on()
 
 
 def test_a_picture_of_another_size_between_samples_is_left_out() -> None:
     frames = frames_of(flashing([61], 15, 90), 30)
-    odd = VideoFrame("cam", frames[61].start_ns, image_from_array(textured(2, 180, 320), "gray"))
-    frames[61] = odd
+    odd = image_from_array(textured(2, 180, 320), "gray")
+    frames[61] = VideoFrame("cam", frames[61].start_ns, odd)
     assert watch(cut(frames)).on()[0].start_ns == frames[62].start_ns
 
 
@@ -389,18 +366,13 @@ def test_few_pictures_are_kept_between_samples() -> None:
 def test_the_spec_travels() -> None:
     spec = MotionSettings(max_fps=5, min_area=0.01)
     assert pickle.loads(pickle.dumps(spec)) == spec  # noqa: S301 - our own bytes
-    assert [(label.name, label.modality, label.detector) for label in spec.labels] == [
-        ("motion", "video", "motion")
-    ]
-
-
-# --- real recordings ----------------------------------------------------------------------------
+    assert spec.labels == (Label("motion", "video", "motion"),)
 
 
 def test_a_change_of_light_in_a_garden_is_silent(data_dir: Path) -> None:
     recorded = read_frames(data_dir / "surveillance/garden_brightness_change.avi")
     there_and_back = [*range(24), *range(22, 0, -1)] * 4  # 15 s of its first 2 s
-    images = [recorded[n].image for n in there_and_back] + [frame.image for frame in recorded]
+    images = [recorded[n].image for n in [*there_and_back, *range(len(recorded))]]
     frames = [VideoFrame("cam", n * NS_PER_SEC // 12, image) for n, image in enumerate(images)]
     seen = watch(cut(frames))
     assert seen.at_ns[-1] > 19 * NS_PER_SEC
@@ -422,16 +394,7 @@ def test_who_comes_and_goes_is_seen_and_nobody_else(data_dir: Path, name: str) -
     assert all(any(span.overlap_ns(one) == span.duration_ns for one in allowed) for span in on)
 
 
-@pytest.mark.parametrize(
-    ("name", "share"),
-    [
-        ("pedestrians_pavement.mp4", 0.9),
-        ("vehicles_suburb.mp4", 0.75),
-        ("highway_day.avi", 0.9),
-        ("marathon_runners.mp4", 0.9),
-        ("traffic_camera_vfr.mp4", 0.8),
-    ],
-)
-def test_busy_places_move_all_the_time(data_dir: Path, name: str, share: float) -> None:
+@pytest.mark.parametrize("name", [*BUSY, "traffic_camera_vfr.mp4"])
+def test_busy_places_move_nearly_all_the_time(data_dir: Path, name: str) -> None:
     values = watch(cut(read_frames(data_dir / "surveillance" / name))).values
-    assert np.mean(values >= 0.5) >= share
+    assert np.mean(values >= 0.5) >= 0.8

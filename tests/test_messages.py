@@ -170,11 +170,15 @@ def test_a_message_is_flat_and_its_stamp_hides_nothing(content: Content) -> None
 
 @EACH
 def test_only_what_must_not_be_lost_is_numbered(content: Content) -> None:
-    must_arrive = isinstance(content, Event | Alert | Caption)
-    assert must_arrive == content.NUMBERED
+    assert content.NUMBERED == isinstance(content, Event | Alert | Caption)
     if content.NUMBERED:
         assert content.QOS == 1
         assert not content.RETAINED
+
+
+def test_a_partial_caption_may_be_lost_and_a_final_may_not() -> None:
+    assert CAPTION.model_copy(update={"state": "final"}).must_arrive
+    assert not CAPTION.model_copy(update={"state": "partial"}).must_arrive
 
 
 def test_text_is_not_escaped() -> None:

@@ -137,11 +137,13 @@ class MediaInput:
         None: it is over, or silent as far as the other stream is known; ask again later.
         """
         track = self._tracks[kind]
-        others = [other for other in self._tracks.values() if other is not track]
-        while not (track.waiting or self._is_read or any(other.is_far() for other in others)):
-            self._read_packet()
         if track.waiting:
             return track.decode_next()
+        others = [other for other in self._tracks.values() if other is not track]
+        while not (self._is_read or any(other.is_far() for other in others)):
+            self._read_packet()
+            if track.waiting:
+                return track.decode_next()
         if self._is_read:
             return None if track.has_given_all else track.drain(None)
         return None if track.is_drained else track.drain(max(other.last_ns for other in others))
@@ -195,7 +197,8 @@ class _Track:
         self._name = f"{shown}: {kind}"
         self._metrics = metrics
         self._context = stream.codec_context
-        self._base = stream.time_base or Fraction(1, NS_PER_SEC)
+        base = stream.time_base or Fraction(1, NS_PER_SEC)
+        self._base = (base.numerator, base.denominator)
         self._n_waiting_bytes = self._waiting_ns = 0
         self._next_ns = 0
         self._jitter_ns = _JITTER_NS.get(stream.codec_context.name, TOLERANCE_NS)
@@ -363,11 +366,12 @@ def _ticks(stamped: "Packet[Stream] | av.VideoFrame | av.AudioFrame") -> int | N
     return stamped.dts if stamped.pts is None else stamped.pts
 
 
-def _to_ns(ticks: int, base: Fraction) -> int:
-    """`ticks` of `base` seconds in nanoseconds, exact but for rounding to the nearest."""
-    return (2 * ticks * base.numerator * NS_PER_SEC + base.denominator) // (2 * base.denominator)
+def _to_ns(ticks: int, base: tuple[int, int]) -> int:
+    """`ticks` of a fraction of a second in nanoseconds, exact but for rounding to the nearest."""
+    numerator, denominator = base
+    return (2 * ticks * numerator * NS_PER_SEC + denominator) // (2 * denominator)
 
 
 def _duration_ns(rate: Fraction | None) -> int:
     """How long a picture of so many per second is shown; 0 where unknown."""
-    return _to_ns(1, 1 / rate) if rate else 0
+    return _to_ns(1, (rate.denominator, rate.numerator)) if rate else 0

@@ -135,8 +135,7 @@ class EventHead:
         return decided
 
     def _end_all(self, reason: EndReason) -> Sequence[Decided]:
-        steps = [(track, track.close(reason)) for track in self._tracks]
-        return [self._event(track, step) for track, step in steps if step is not None]
+        return [self._event(track, step) for track in self._tracks for step in track.close(reason)]
 
     def _event(self, track: "_Track", step: "_Step") -> Decided:
         offset_ns = self._utc_offset_ns
@@ -227,6 +226,18 @@ class _Open:
     told: _Peak
     told_at_ns: int
 
+    def end(self, end_ns: int, reason: EndReason, score: float, decided_ns: int) -> _Step:
+        """Its last step."""
+        return _Step("end", self.start_ns, score, self.peak, decided_ns, end_ns, reason)
+
+
+@dataclass(frozen=True, slots=True)
+class _On:
+    """A stretch of time in which the score was `on`, and its strongest moment."""
+
+    span: Span
+    peak: _Peak
+
 
 @dataclass(slots=True)
 class _Track:
@@ -235,94 +246,112 @@ class _Track:
     label: Label
     settings: LabelSettings
     _now_ns: int | None = None
-    _score: float = 0.0
-    _holds_until_ns: int = 0
-    _on: deque[Span] = field(default_factory=deque)
-    _peak: _Peak | None = None
+    _last: _Peak = _Peak(0, 0.0, ())
+    """The newest score."""
+    _on: deque[_On] = field(default_factory=deque)
     _open: _Open | None = None
 
     def see(self, at_ns: int, score: float, found: Sequence[Detection]) -> list[_Step]:
-        """A score at an instant; first account for the time before it."""
+        """A score at an instant; first account for the time before it.
+
+        It may come for a time that is accounted for (a detector that refines an onset): from
+        there on it takes the place of the score before.
+        """
         steps = self.advance(at_ns)
-        self._now_ns = at_ns
-        self._score = score
-        self._holds_until_ns = at_ns + MAX_HOLD_NS
+        self._forget_from(at_ns)
         strongest = sorted(found, key=lambda detection: -detection.score)[:MAX_EVIDENCE]
-        peak = _Peak(at_ns, score, tuple(strongest))
+        self._now_ns, self._last = at_ns, _Peak(at_ns, score, tuple(strongest))
         if self._open is not None:
             if score > self._open.peak.score:
-                self._open.peak = peak
-        elif score >= self.settings.on and (self._peak is None or score > self._peak.score):
-            self._peak = peak
-        if self.settings.for_secs == 0:
-            steps += self._start_if_due(Span(at_ns, at_ns))
+                self._open.peak = self._last
+        elif self.settings.for_secs == 0 and score >= self.settings.on:
+            steps.append(self._start(at_ns, at_ns, self._last))
         return steps
 
     def advance(self, to_ns: int) -> list[_Step]:
         """Nothing more is known up to `to_ns`: the last score holds, for a while."""
-        if self._now_ns is None or to_ns <= self._now_ns:
+        now_ns = self._now_ns
+        if now_ns is None or to_ns <= now_ns:
             return []
-        held = Span(self._now_ns, min(to_ns, max(self._holds_until_ns, self._now_ns)))
         self._now_ns = to_ns
-        if self._open is None:
-            return self._start_if_due(held)
-        if self._score >= self.settings.off and held.duration_ns > 0:
-            self._open.lasts_until_ns = held.end_ns
-        min_off_ns = secs_to_ns(self.settings.min_off_secs)
-        if to_ns - self._ends_at_ns(self._open) >= max(min_off_ns, 1):
-            step = self.close("quiet")
-            return [step] if step else []
-        return self._update_if_due(self._open)
+        steps = []
+        held = Span(now_ns, max(now_ns, min(to_ns, self._last.at_ns + MAX_HOLD_NS)))
+        if self._open is None and self._last.score >= self.settings.on and held.duration_ns > 0:
+            steps += self._start_if_due(held)
+        if self._open is not None:
+            if self._last.score >= self.settings.off and held.duration_ns > 0:
+                self._open.lasts_until_ns = held.end_ns
+            steps += self._end_if_due(self._open, to_ns) or self._update_if_due(self._open, to_ns)
+        return steps
 
-    def close(self, reason: EndReason) -> _Step | None:
-        """End the open event, if there is one, and forget what led to it."""
+    def close(self, reason: EndReason) -> list[_Step]:
+        """No more is to come: end the open event, if there is one, and forget what led to it."""
         opened, now_ns = self._open, self._now_ns
-        self._open = self._peak = None
+        self._open = self._now_ns = None
         self._on.clear()
-        if reason != "quiet":
-            self._now_ns = None
         if opened is None or now_ns is None:
-            return None
+            return []
+        end_ns = min(self._ends_at_ns(opened), max(now_ns, opened.lasts_until_ns))
+        return [opened.end(end_ns, reason, self._last.score, now_ns)]
+
+    def _start_if_due(self, held: Span) -> list[_Step]:
+        """Add held time to the memory of "on" time; start at the instant when there is enough.
+
+        A stretch counts whole or, once `within_secs` before that instant lies inside it, not at
+        all: from there on what that window gains at its end, it loses at its beginning.
+        """
+        on = _On(held, self._last)
+        if self._on and self._on[-1].span.end_ns == held.start_ns:
+            before = self._on.pop()
+            peak = max(before.peak, self._last, key=lambda peak: peak.score)
+            on = _On(Span(before.span.start_ns, held.end_ns), peak)
+        earlier_ns = sum(one.span.duration_ns for one in self._on)
+        self._on.append(on)
+        for_ns, within_ns = (
+            secs_to_ns(self.settings.for_secs),
+            secs_to_ns(self.settings.within_secs),
+        )
+        due_ns = on.span.start_ns + max(0, for_ns - earlier_ns)
+        while self._on[0].span.start_ns < due_ns - within_ns:
+            earlier_ns -= self._on.popleft().span.duration_ns
+            due_ns = on.span.start_ns + max(0, for_ns - earlier_ns)
+        if due_ns > held.end_ns:
+            return []
+        peak = max((one.peak for one in self._on), key=lambda peak: peak.score)
+        return [self._start(self._on[0].span.start_ns, due_ns, peak)]
+
+    def _start(self, start_ns: int, decided_ns: int, peak: _Peak) -> _Step:
+        self._open = _Open(start_ns, decided_ns, peak, peak, decided_ns)
+        self._on.clear()
+        return _Step("start", start_ns, self._last.score, peak, decided_ns)
+
+    def _end_if_due(self, opened: _Open, now_ns: int) -> list[_Step]:
         end_ns = self._ends_at_ns(opened)
-        score = 0.0 if reason == "quiet" else self._score
-        return _Step("end", opened.start_ns, score, opened.peak, now_ns, end_ns, reason)
+        decided_ns = end_ns + max(1, secs_to_ns(self.settings.min_off_secs))
+        if now_ns < decided_ns:
+            return []
+        self._open = None
+        return [opened.end(end_ns, "quiet", 0.0, decided_ns)]
 
     def _ends_at_ns(self, opened: _Open) -> int:
         return max(opened.lasts_until_ns, opened.start_ns + secs_to_ns(self.settings.min_on_secs))
 
-    def _start_if_due(self, held: Span) -> list[_Step]:
-        """Add held time to the memory of "on" time; start when there is enough of it."""
-        if self._score >= self.settings.on:
-            if self._on and self._on[-1].end_ns == held.start_ns:
-                held = Span(self._on.pop().start_ns, held.end_ns)
-            self._on.append(held)
-        now_ns = held.end_ns if self._now_ns is None else self._now_ns
-        self._forget_before(now_ns - secs_to_ns(self.settings.within_secs))
-        on_ns = sum(span.duration_ns for span in self._on)
-        if not self._on or self._peak is None or on_ns < secs_to_ns(self.settings.for_secs):
-            return []
-        decided_ns = self._on[-1].end_ns
-        opened = _Open(self._on[0].start_ns, decided_ns, self._peak, self._peak, decided_ns)
-        self._open, self._peak = opened, None
-        self._on.clear()
-        return [_Step("start", opened.start_ns, self._score, opened.peak, decided_ns)]
-
-    def _forget_before(self, at_ns: int) -> None:
-        while self._on and self._on[0].end_ns <= at_ns:
-            self._on.popleft()
-        if self._on and self._on[0].start_ns < at_ns:
-            self._on[0] = Span(at_ns, self._on[0].end_ns)
-        if self._peak is not None and not self._on and self._peak.at_ns < at_ns:
-            self._peak = None
-
-    def _update_if_due(self, opened: _Open) -> list[_Step]:
-        now_ns = self._now_ns or 0
+    def _update_if_due(self, opened: _Open, now_ns: int) -> list[_Step]:
         if now_ns - opened.told_at_ns < secs_to_ns(self.settings.update_secs):
             return []
         if opened.peak is opened.told or not _changed(opened.told, opened.peak):
             return []
         opened.told, opened.told_at_ns = opened.peak, now_ns
-        return [_Step("update", opened.start_ns, self._score, opened.peak, now_ns)]
+        return [_Step("update", opened.start_ns, self._last.score, opened.peak, now_ns)]
+
+    def _forget_from(self, at_ns: int) -> None:
+        """A newer score tells of the time from here on."""
+        while self._on and self._on[-1].span.end_ns > at_ns:
+            on = self._on.pop()
+            if on.span.start_ns < at_ns:
+                self._on.append(_On(Span(on.span.start_ns, at_ns), on.peak))
+        if self._open is not None and self._open.lasts_until_ns > at_ns:
+            self._open.lasts_until_ns = max(self._open.start_ns, at_ns)
 
 
 def _changed(told: _Peak, peak: _Peak) -> bool:

@@ -8,16 +8,18 @@ of files waits for room and loses nothing.
 import asyncio
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Final
 
-from mmstream.media import MediaItem
+from mmstream.media import AudioChunk, MediaItem, SourceStarted, VideoFrame
 from mmstream.metrics import StageMetrics
 from mmstream.stages import Reader
 
 MAX_ITEMS: Final = 256
 """Items that may wait for the loop: about 3 s of 30 fps and 50 chunks per second."""
+MAX_BYTES: Final = 128_000_000
+"""Pixels and samples that may wait: 1.4 s of 1080p at 30 fps. One item may always wait."""
 JOIN_SECS: Final = 1.0
 """How long a reader may take to notice that nobody listens; then its thread is left behind."""
 
@@ -50,7 +52,8 @@ class ThreadedSource:
         )
         thread.start()
         try:
-            yield handoff.items()
+            async with aclosing(handoff.items()) as items:
+                yield items
         finally:
             handoff.close()
             # Waited for elsewhere: a read may hang far longer than the loop can stand still.
@@ -77,8 +80,9 @@ class _Handoff:
         self._loop = loop
         self._metrics = metrics
         self._lossy = lossy
-        self._items: deque[MediaItem] = deque(maxlen=MAX_ITEMS)
-        self._room = threading.Semaphore(MAX_ITEMS)
+        self._items: deque[MediaItem] = deque()
+        self._n_bytes = 0
+        self._changed = threading.Condition()  # guards both; held for moments only
         self._wake = asyncio.Event()
         self._is_closed = False
         self._is_ended = False
@@ -86,16 +90,19 @@ class _Handoff:
 
     def put(self, item: MediaItem) -> bool:
         """Hand over one item (from the thread); False when nobody listens any more."""
-        if self._lossy:
-            if len(self._items) == MAX_ITEMS:
-                self._metrics.drop("loop_behind")
-        else:
-            self._room.acquire()
-        if self._is_closed:
-            return False
-        self._metrics.n_in += 1
-        self._items.append(item)
-        if len(self._items) == 1:  # looked at after the append: the loop may have emptied it
+        with self._changed:
+            while self._is_full() and not self._is_closed:
+                if self._lossy:
+                    self._evict()
+                else:
+                    self._changed.wait()
+            if self._is_closed:
+                return False
+            self._metrics.n_in += 1
+            self._n_bytes += _n_bytes(item)
+            self._items.append(item)
+            is_first = len(self._items) == 1
+        if is_first:
             self._notify()
         return True
 
@@ -107,27 +114,56 @@ class _Handoff:
 
     def close(self) -> None:
         """Nobody listens any more (from the loop)."""
-        self._is_closed = True
-        self._room.release()
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify()
 
-    async def items(self) -> AsyncIterator[MediaItem]:
+    async def items(self) -> AsyncGenerator[MediaItem]:
         """All items, then the end or the reader's error."""
         while True:
             self._wake.clear()
             is_ended = self._is_ended
-            while self._items:
-                item = self._items.popleft()
-                if not self._lossy:
-                    self._room.release()
-                self._metrics.n_out += 1
+            while (item := self._take()) is not None:
                 yield item
+                if self._lossy:
+                    await asyncio.sleep(0)  # while we catch up, others must get their turn
             if is_ended:
                 break
-            if not self._items and not self._is_ended:
-                await self._wake.wait()
+            await self._wake.wait()
         if self._error is not None:
             raise self._error
 
+    def _take(self) -> MediaItem | None:
+        with self._changed:
+            if not self._items:
+                return None
+            item = self._items.popleft()
+            self._n_bytes -= _n_bytes(item)
+            self._metrics.n_out += 1
+            self._changed.notify()
+            return item
+
+    def _is_full(self) -> bool:
+        return len(self._items) >= MAX_ITEMS or self._n_bytes >= MAX_BYTES
+
+    def _evict(self) -> None:
+        """Drop the oldest, but of a start only one that another start follows."""
+        is_needed = isinstance(self._items[0], SourceStarted) and len(self._items) > 1
+        index = 1 if is_needed and not isinstance(self._items[1], SourceStarted) else 0
+        self._n_bytes -= _n_bytes(self._items[index])
+        del self._items[index]
+        self._metrics.drop("loop_behind")
+
     def _notify(self) -> None:
-        if not self._loop.is_closed():
+        with suppress(RuntimeError):  # a read that hung may return when the loop is gone
             self._loop.call_soon_threadsafe(self._wake.set)
+
+
+def _n_bytes(item: MediaItem) -> int:
+    match item:
+        case AudioChunk():
+            return item.samples.nbytes
+        case VideoFrame():
+            return item.image.nbytes
+        case _:
+            return 0

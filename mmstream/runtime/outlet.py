@@ -98,7 +98,9 @@ class Outlet:
         latency_ms = None
         if captured_ns is not None:
             latency_ms = round((self._clock.monotonic_ns() - captured_ns) / 1e6, 1)
-        seq, self._next_seq = self._next_seq, self._next_seq + 1
+        seq = None
+        if content.must_arrive:
+            seq, self._next_seq = self._next_seq, self._next_seq + 1
         return NumberedStamp(
             node=self._node,
             boot_id=self._boot_id,

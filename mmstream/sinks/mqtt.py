@@ -225,7 +225,7 @@ class MqttSink:
     def _note_outage(self, error: BrokerError) -> None:
         self._connected.clear()
         self._retained_due.clear()
-        self.metrics.drop("offline", self._passing.clear())
+        self._drop(self._passing, "offline")
         self.last_error = error
         self._n_failures += 1
         if str(error) != self._logged_error:
@@ -243,20 +243,30 @@ class MqttSink:
         self._is_refused = True
 
     async def _pause(self) -> None:
-        longest_secs = min(LAST_RETRY_SECS, FIRST_RETRY_SECS * 2 ** min(self._n_failures - 1, 10))
         with suppress(TimeoutError):
-            async with asyncio.timeout(longest_secs * _jitter.uniform(0.5, 1)):
+            async with asyncio.timeout(pause_secs(self._n_failures)):
                 await self._closing.wait()
+
+    def _drop(self, line: Outbox, reason: str) -> int:
+        n_lost = line.clear()
+        if n_lost:
+            self.metrics.drop(reason, n_lost)
+        return n_lost
 
     def _end(self) -> None:
         self._connected.clear()
         self._ended.set()
-        self.metrics.drop("offline", self._passing.clear())
-        n_lost = self._outbox.clear()
+        self._drop(self._passing, "offline")
+        n_lost = self._drop(self._outbox, "shutdown")
         if n_lost:
-            self.metrics.drop("shutdown", n_lost)
             lost = "%d messages are lost: the MQTT broker at %s did not take them before the end"
             _log.error(lost, n_lost, self._address)
+
+
+def pause_secs(n_failures: int) -> float:
+    """How long to wait after so many failures in a row."""
+    longest_secs = min(LAST_RETRY_SECS, FIRST_RETRY_SECS * 2.0 ** min(n_failures - 1, 10))
+    return longest_secs * _jitter.uniform(0.5, 1)
 
 
 async def _send_all(link: Link, packets: tuple[Packet, ...]) -> None:

@@ -33,8 +33,9 @@ ANSWER_SECS: Final = 10.0
 """A broker that acknowledges nothing for so long is taken for dead."""
 ABORT_SECS: Final = 0.5
 """How long an aborted connection may take to be torn down."""
+UNSPECIFIED: Final = 0x80
 UNSUPPORTED_PROTOCOL: Final = 0x84
-"""MQTT 5 section 2.4, Reason Codes; paho gives it for the older brokers' code 1 too."""
+"""MQTT 5, section 2.4: reason codes; paho makes them of the codes of MQTT 3.1.1 too."""
 
 _PROTOCOLS: Final[dict[str, tuple[ProtocolVersion, ...]]] = {
     "auto": (ProtocolVersion.V5, ProtocolVersion.V311),
@@ -254,7 +255,7 @@ class Link(aiomqtt.Client):
             async for _ in self.messages:
                 pass
         except aiomqtt.MqttError as error:
-            raise aiomqtt.MqttError(str(error.__cause__ or error)) from None
+            raise aiomqtt.MqttError(_broken(error.__cause__)) from None
 
     async def abort(self) -> None:
         """Hang up without a word, so that the broker publishes the will; nothing when closed."""
@@ -329,6 +330,14 @@ class _LastWords(logging.Handler):
         logger = logging.Logger(__name__)  # noqa: LOG001 - on purpose outside the tree of loggers
         logger.addHandler(self)
         return logger
+
+
+def _broken(cause: BaseException | None) -> str:
+    match cause:
+        case aiomqtt.MqttCodeError(rc=ReasonCode() as reason) if reason.value != UNSPECIFIED:
+            return f"{reason} (code {reason.value})"
+        case _:
+            return "the connection broke"
 
 
 def _tls_context(tls: TlsSettings) -> ssl.SSLContext:

@@ -1,0 +1,339 @@
+"""The MQTT sink against a real mosquitto: the wire, outages, credentials, TLS."""
+
+import asyncio
+import gc
+import json
+import logging
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import jsonschema
+import pytest
+from brokers import HOST, Certificates, Heard, Listener, Mosquitto, listening, running, until
+from pydantic import JsonValue
+from sink_messages import BOOT_ID, NODE, alert, caption, event, health, info, published, stats
+
+from mmstream.errors import BrokerError
+from mmstream.messages import (
+    Alert,
+    Caption,
+    Content,
+    Event,
+    Health,
+    Info,
+    Open,
+    Stats,
+    json_schema,
+)
+from mmstream.sinks import mqtt
+from mmstream.sinks.mqtt import MqttSettings, MqttSink
+
+pytestmark = pytest.mark.broker
+
+ROOT = f"mmstream/{NODE}"
+PASSWORD = "sesame-4711"  # noqa: S105 - the tests look for it where it must not be
+N_STREAMED = 400
+SCHEMAS: dict[str, type[Content]] = {
+    "event": Event,
+    "open": Open,
+    "alert": Alert,
+    "caption": Caption,
+    "health": Health,
+    "info": Info,
+    "stats": Stats,
+}
+
+
+@pytest.fixture(autouse=True)
+def _logs_hold_no_secret_and_no_noise(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    caplog.set_level(logging.DEBUG)
+    logging.getLogger("asyncio").setLevel(logging.WARNING)
+    yield
+    gc.collect()
+    for record in caplog.get_records("call"):
+        assert PASSWORD not in f"{record.getMessage()} {record.__dict__}"
+        assert record.name == "mmstream.sinks.mqtt", record
+
+
+def made(port: int, **more: object) -> MqttSink:
+    settings = MqttSettings.model_validate({"port": port, **more})
+    return MqttSink(settings, node=NODE, boot_id=BOOT_ID)
+
+
+def schema_of(topic: str) -> type[Content] | None:
+    """What a topic carries; None for those that are one word."""
+    names = topic.removeprefix(f"{ROOT}/").split("/")
+    if "state" in names or names[-1] == "status":
+        return None
+    return next(kind for name, kind in SCHEMAS.items() if name in names)
+
+
+def payloads(heard: list[Heard], topic: str) -> list[dict[str, JsonValue]]:
+    return [json.loads(one.payload) for one in heard if one.topic == f"{ROOT}/{topic}"]
+
+
+def seqs(heard: list[Heard]) -> list[JsonValue]:
+    return [one["seq"] for one in payloads(heard, "door/event")]
+
+
+def test_every_message_is_what_the_schema_says_and_a_late_joiner_has_the_picture(
+    tmp_path: Path,
+) -> None:
+    contents = [
+        *(info(), health(), event("a"), event("b", label="Person speaking"), alert("x")),
+        *(event("a", "update"), event("a", "end"), caption("partial"), caption("final"), stats()),
+    ]
+
+    async def session(broker: Mosquitto) -> tuple[list[Heard], dict[str, str], dict[str, str]]:
+        sink = made(broker.port)
+        async with listening(broker.port) as early, running(sink):
+            await sink.wait_connected(10)
+            for seq, content in enumerate(contents):
+                await sink.publish(published(content, seq))
+            await until(lambda: len(early.heard) == 24, "all is delivered")
+            async with listening(broker.port) as late:
+                await until(lambda: len(late.heard) == 8, "all that is retained")
+                assert all(one.retain for one in late.heard)
+                picture = late.last()
+            await sink.close()
+            await until(lambda: early.last()[f"{ROOT}/status"] == "offline", "the goodbye")
+            return early.heard, picture, early.last()
+
+    with Mosquitto(tmp_path) as broker:
+        heard, picture, end = asyncio.run(session(broker))
+        assert f"as {NODE}-{BOOT_ID} (p5, c1, k30)" in broker.log
+    for one in heard:
+        kind = schema_of(one.topic)
+        if kind is None:
+            assert one.payload in {"online", "offline", "ON", "OFF"}
+        else:
+            jsonschema.validate(json.loads(one.payload), json_schema(kind))
+    assert {schema_of(one.topic) for one in heard} == {None, *SCHEMAS.values()}
+    opened = json.loads(picture.pop(f"{ROOT}/door/open"))
+    assert [one["id"] for one in opened["events"]] == ["b"]
+    assert json.loads(picture.pop(f"{ROOT}/info"))["boot_id"] == BOOT_ID
+    assert json.loads(picture.pop(f"{ROOT}/door/health"))["state"] == "online"
+    assert picture == {
+        f"{ROOT}/status": "online",
+        f"{ROOT}/door/status": "online",
+        f"{ROOT}/door/state/motion": "OFF",
+        f"{ROOT}/door/state/loud": "OFF",
+        f"{ROOT}/door/state/person_speaking": "ON",
+    }
+    assert end[f"{ROOT}/door/status"] == "offline"
+
+
+def test_nothing_numbered_is_lost_when_the_broker_is_killed_mid_stream(tmp_path: Path) -> None:
+    """A durable listener hears every number, in order, twice at most and then the same again."""
+
+    async def stream(sink: MqttSink) -> None:
+        for seq in range(N_STREAMED):
+            await sink.publish(published(event(f"e{seq}"), seq))
+            await asyncio.sleep(0.001)
+
+    async def session(broker: Mosquitto) -> tuple[list[Heard], MqttSink]:
+        async with listening(broker.port, name="durable") as listener:
+            broker.save()
+            sink = made(broker.port)
+            async with running(sink):
+                await sink.wait_connected(10)
+                streaming = asyncio.create_task(stream(sink))
+                for n_heard in (N_STREAMED // 8, N_STREAMED // 2):
+                    await until(lambda n=n_heard: len(seqs(listener.heard)) >= n, "some are heard")
+                    broker.kill()
+                    await until(lambda: not sink.connected, "the sink has noticed")
+                    await asyncio.to_thread(broker.start)
+                await streaming
+                await until(lambda: (N_STREAMED - 1) in seqs(listener.heard), "the last one")
+            return listener.heard, sink
+
+    with Mosquitto(tmp_path, is_persistent=True) as broker:
+        heard, sink = asyncio.run(session(broker))
+    events = payloads(heard, "door/event")
+    first_time = list(dict.fromkeys(one["seq"] for one in events))
+    assert first_time == list(range(N_STREAMED))
+    for one in events:
+        assert one["id"] == f"e{one['seq']}"
+    assert 0 < sum(bool(one["late"]) for one in events) < len(events)
+    assert len(events) - N_STREAMED <= 4 * mqtt.BATCH
+    assert sink.metrics.n_out == N_STREAMED
+    assert sink.metrics.dropped == {}
+
+
+def test_a_broker_that_has_forgotten_everything_is_told_the_whole_picture(tmp_path: Path) -> None:
+    async def session(broker: Mosquitto) -> dict[str, str]:
+        sink = made(broker.port)
+        async with running(sink):
+            for seq, content in enumerate((info(), health(), event("a"))):
+                await sink.publish(published(content, seq))
+            await sink.wait_connected(10)
+            broker.kill()
+            await until(lambda: not sink.connected, "the sink has noticed")
+            await sink.publish(published(event("b", label="loud"), 3))
+            await sink.publish(published(event("a", "end"), 4))
+            await asyncio.to_thread(broker.start)
+            async with listening(broker.port) as listener:
+                await sink.wait_connected(10)
+                await until(lambda: f"{ROOT}/door/event" in listener.last(), "the replay")
+                assert [one["late"] for one in payloads(listener.heard, "door/event")][-1:] == [
+                    True
+                ]
+                return listener.last()
+
+    with Mosquitto(tmp_path) as broker:
+        told = asyncio.run(session(broker))
+    assert told[f"{ROOT}/status"] == told[f"{ROOT}/door/status"] == "online"
+    assert told[f"{ROOT}/door/state/motion"] == "OFF"
+    assert told[f"{ROOT}/door/state/loud"] == "ON"
+    assert [one["id"] for one in json.loads(told[f"{ROOT}/door/open"])["events"]] == ["b"]
+
+
+def test_a_wrong_password_is_said_once_and_works_once_the_broker_is_mended(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def session(broker: Mosquitto) -> None:
+        sink = made(broker.port, username="pi", password=PASSWORD)
+        async with running(sink):
+            await sink.publish(published(event("e")))
+            with pytest.raises(BrokerError) as caught:
+                await sink.wait_connected(1.5)
+            address = f"{HOST}:{broker.port}"
+            text = f"the MQTT broker at {address} refused us: Not authorized (code 135)"
+            assert str(caught.value) == text
+            warnings = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+            assert warnings == [f"{text}; trying again until it works"]
+            assert broker.log.count("not authorised") > 1
+            broker.kill()
+            broker.let_in({"pi": PASSWORD})
+            await asyncio.to_thread(broker.start)
+            await sink.wait_connected(10)
+            await until(lambda: sink.metrics.n_out == 1, "the event is acknowledged")
+
+    with Mosquitto(tmp_path, users={"pi": "another"}) as broker:
+        asyncio.run(session(broker))
+
+
+@pytest.mark.parametrize(("protocol", "logged"), [("3.1.1", "p2"), ("5", "p5")])
+def test_a_protocol_can_be_asked_for(tmp_path: Path, protocol: str, logged: str) -> None:
+    async def session(broker: Mosquitto) -> None:
+        sink = made(broker.port, protocol=protocol)
+        async with running(sink):
+            await sink.publish(published(event("e")))
+            await until(lambda: sink.metrics.n_out == 1, "the event is acknowledged")
+
+    with Mosquitto(tmp_path) as broker:
+        asyncio.run(session(broker))
+        assert f"as {NODE}-{BOOT_ID} ({logged}, c1, k30)" in broker.log
+
+
+def test_tls_with_a_certificate_on_both_sides(tmp_path: Path) -> None:
+    certificates = Certificates.make(tmp_path)
+    tls = {"ca": certificates.ca, "certificate": certificates.certificate("client")}
+
+    async def session(broker: Mosquitto) -> None:
+        sink = made(broker.port, host="localhost", tls={**tls, "key": certificates.key("client")})
+        async with running(sink):
+            await sink.publish(published(event("e")))
+            await until(lambda: sink.metrics.n_out == 1, "the event is acknowledged")
+
+    with Mosquitto(tmp_path, tls=certificates) as broker:
+        asyncio.run(session(broker))
+
+
+@pytest.mark.filterwarnings("ignore:unclosed <ssl.SSLSocket:ResourceWarning")  # paho leaves it
+@pytest.mark.parametrize(
+    ("tls", "reason"),
+    [
+        ({}, "certificate verify failed"),
+        ({"ca": "ca.crt"}, "tlsv13 alert certificate required"),
+        (None, "it hung up without an answer (is `tls` as the broker wants it?)"),
+    ],
+    ids=["strange_authority", "no_certificate", "no_tls"],
+)
+def test_what_is_wrong_with_tls_is_said(
+    tmp_path: Path, tls: dict[str, str] | None, reason: str
+) -> None:
+    certificates = Certificates.make(tmp_path)
+
+    async def session(broker: Mosquitto) -> str:
+        paths = None if tls is None else {key: tmp_path / name for key, name in tls.items()}
+        sink = made(broker.port, tls=paths)
+        async with running(sink):
+            await until(lambda: sink.last_error is not None, "the first attempt has failed")
+            return str(sink.last_error)
+
+    with Mosquitto(tmp_path, tls=certificates) as broker:
+        text = asyncio.run(session(broker))
+    assert text.startswith(f"cannot reach the MQTT broker at {HOST}:{broker.port}: ")
+    assert reason in text
+
+
+def test_the_will_is_published_when_the_process_dies(tmp_path: Path) -> None:
+    script = (
+        "import asyncio\n"
+        "from sink_messages import health, published\n"
+        "from mmstream.sinks.mqtt import MqttSettings, MqttSink\n"
+        "async def main(port):\n"
+        "    sink = MqttSink(MqttSettings(port=port), node='pi', boot_id='b')\n"
+        "    await sink.publish(published(health()))\n"
+        "    await sink.run()\n"
+        "asyncio.run(main({port}))\n"
+    )
+    with Mosquitto(tmp_path) as broker:
+        listener = Listener(broker.port)
+        command = [sys.executable, "-c", script.replace("{port}", str(broker.port))]
+        path = os.pathsep.join(folder for folder in sys.path if folder)
+        with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}) as process:
+            status = f"{ROOT}/status"
+            asyncio.run(until(lambda: listener.last().get(status) == "online", "online"))
+            process.kill()
+        asyncio.run(until(lambda: listener.last().get(status) == "offline", "the will"))
+        listener.close()
+        late = Listener(broker.port)
+        asyncio.run(until(lambda: late.last().get(status) == "offline", "the will is retained"))
+        late.close()
+
+
+def test_a_broker_that_freezes_does_not_hold_up_the_end(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def session(broker: Mosquitto) -> MqttSink:
+        sink = made(broker.port)
+        async with running(sink):
+            await sink.publish(published(event("e"), 0))
+            await until(lambda: sink.metrics.n_out == 1, "the first is acknowledged")
+            broker.freeze()
+            for seq in range(1, 40):
+                await sink.publish(published(event("e", "update"), seq))
+        return sink
+
+    with Mosquitto(tmp_path) as broker:
+        sink = asyncio.run(session(broker))
+    assert sink.metrics.dropped == {"shutdown": 39}
+    assert "39 messages are lost" in caplog.text
+
+
+def test_what_a_broker_does_not_let_us_publish_is_counted_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rules = tmp_path / "acl"
+    rules.write_text(f"topic read #\ntopic write {ROOT}/status\n")
+
+    async def session(broker: Mosquitto) -> MqttSink:
+        sink = made(broker.port)
+        async with running(sink):
+            await sink.wait_connected(10)
+            for seq in range(3):
+                await sink.publish(published(alert("a"), seq))
+            await until(lambda: sink.metrics.dropped["refused"] == 3, "all are refused")
+        return sink
+
+    with Mosquitto(tmp_path, extra=[f"acl_file {rules}"]) as broker:
+        sink = asyncio.run(session(broker))
+    assert sink.metrics.n_out == 0
+    [error] = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
+    assert re.search(r"refuses messages, which are lost: Not authorized; may pi-.* publish", error)

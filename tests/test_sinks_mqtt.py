@@ -1,0 +1,297 @@
+"""The sink without a broker, with the embedded one, and with one that has stopped answering."""
+
+import asyncio
+import gc
+import json
+import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+import pytest
+from brokers import HOST, Heard, Listener, free_port, listening, running, until
+from sink_messages import (
+    BOOT_ID,
+    NODE,
+    caption,
+    event,
+    health,
+    info,
+    published,
+    stats,
+)
+
+from mmstream.errors import BrokerError, SinkError, StateError
+from mmstream.sinks import mqtt
+from mmstream.sinks.broker import EmbeddedBroker
+from mmstream.sinks.mqtt import MqttSettings, MqttSink, pause_secs
+
+ROOT = f"mmstream/{NODE}"
+
+
+@pytest.fixture(autouse=True)
+def _asyncio_has_nothing_to_complain_about(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    yield
+    gc.collect()
+    complaints = [r.getMessage() for r in caplog.get_records("call") if r.name == "asyncio"]
+    assert complaints == []
+
+
+def made(port: int, **more: object) -> MqttSink:
+    settings = MqttSettings.model_validate({"port": port, **more})
+    return MqttSink(settings, node=NODE, boot_id=BOOT_ID)
+
+
+def topics(heard: list[Heard]) -> list[str]:
+    return [message.topic.removeprefix(f"{ROOT}/") for message in heard]
+
+
+@asynccontextmanager
+async def stalled_broker() -> AsyncIterator[int]:
+    """Lets everybody in and acknowledges nothing."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(2)
+        writer.write(b"\x20\x03\0\0\0")  # CONNACK of MQTT 5
+        while await reader.read(65536):
+            pass
+        writer.close()
+
+    server = await asyncio.start_server(serve, HOST, 0)
+    async with server:
+        yield int(server.sockets[0].getsockname()[1])
+
+
+def test_says_what_it_knows_in_order_and_goodbye() -> None:
+    async def session() -> tuple[list[Heard], MqttSink]:
+        async with EmbeddedBroker() as broker, listening(broker.port) as listener:
+            sink = made(broker.port)
+            async with running(sink):
+                await sink.publish(published(info()))
+                await sink.wait_connected(10)
+                await sink.publish(published(health()))
+                for seq, step in enumerate((event("e"), event("e", "end"), caption("final"))):
+                    await sink.publish(published(step, seq))
+                await sink.publish(published(caption("partial"), 3))
+                await sink.publish(published(stats()))
+            await until(lambda: listener.last().get(f"{ROOT}/status") == "offline", "goodbye")
+            return listener.heard, sink
+
+    heard, sink = asyncio.run(session())
+    flow = topics(heard)
+    assert flow[:5] == ["status", "info", "door/open", "door/state/motion", "door/state/loud"]
+    life = [topic for topic in flow if topic in {"door/event", "door/open", "door/state/motion"}]
+    assert life[2:] == ["door/event", "door/open", "door/state/motion"] * 2
+    assert {"door/status", "door/health", "stats", "door/caption/partial"} < set(flow)
+    assert [message.payload for message in heard[-2:]] == ["offline", "offline"]
+    assert flow[-2:] == ["door/status", "status"]
+    assert sink.metrics.dropped == {}
+    assert sink.metrics.n_in == 7
+    assert not sink.connected
+
+
+def test_what_waits_for_the_broker_comes_late_but_in_order_after_the_picture() -> None:
+    async def session() -> list[Heard]:
+        port = free_port()
+        sink = made(port)
+        async with running(sink):
+            await sink.publish(published(info()))
+            for seq in range(40):
+                await sink.publish(published(event(f"e{seq}"), seq))
+            await until(lambda: sink.last_error is not None, "the first attempt has failed")
+            async with EmbeddedBroker(port), listening(port) as listener:
+                await sink.wait_connected(10)
+                await sink.publish(published(event("prompt"), 40))
+                await until(lambda: topics(listener.heard).count("door/event") == 41, "all events")
+                assert sink.last_error is None
+                return listener.heard
+
+    heard = asyncio.run(session())
+    events = [json.loads(one.payload) for one in heard if one.topic.endswith("/event")]
+    assert [one["seq"] for one in events] == list(range(41))
+    assert [one["late"] for one in events] == [True] * 40 + [False]
+    before = {one.topic: one.payload for one in heard[: topics(heard).index("door/event")]}
+    assert before[f"{ROOT}/door/state/motion"] == "ON"
+    assert len(json.loads(before[f"{ROOT}/door/open"])["events"]) == 40
+
+
+def test_what_is_said_before_the_first_connection_is_not_late() -> None:
+    async def session() -> str:
+        async with EmbeddedBroker() as broker, listening(broker.port) as listener:
+            sink = made(broker.port)
+            await sink.publish(published(event("e")))
+            async with running(sink):
+                await until(lambda: f"{ROOT}/door/event" in listener.last(), "the event")
+            return listener.last()[f"{ROOT}/door/event"]
+
+    assert json.loads(asyncio.run(session()))["late"] is False
+
+
+def test_a_full_outbox_loses_the_oldest_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
+    async def session() -> MqttSink:
+        port = free_port()
+        sink = made(port, outbox_size=3)
+        async with running(sink):
+            for seq in range(10):
+                await sink.publish(published(event(f"e{seq}"), seq))
+            await until(lambda: sink.last_error is not None, "the first attempt has failed")
+            async with EmbeddedBroker(port), listening(port) as listener:
+                await until(lambda: topics(listener.heard).count("door/event") == 3, "the rest")
+                seqs = [json.loads(m.payload)["seq"] for m in listener.heard if "/event" in m.topic]
+                assert seqs == [7, 8, 9]
+        return sink
+
+    sink = asyncio.run(session())
+    assert sink.metrics.dropped == {"outbox_full": 7}
+    errors = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
+    assert len(errors) == 1
+    assert "the oldest of 3 waiting messages are lost" in errors[0]
+
+
+def test_what_need_not_arrive_is_counted_when_nobody_is_there() -> None:
+    async def session() -> MqttSink:
+        sink = made(free_port())
+        for content in (stats(), caption("partial"), health(), info()):
+            await sink.publish(published(content))
+        async with running(sink):
+            pass
+        return sink
+
+    assert asyncio.run(session()).metrics.dropped == {"offline": 2}
+
+
+def test_an_outage_is_logged_once_and_named(caplog: pytest.LogCaptureFixture) -> None:
+    async def session() -> tuple[int, BrokerError]:
+        port = free_port()
+        sink = made(port)
+        async with running(sink):
+            with pytest.raises(BrokerError) as caught:
+                await sink.wait_connected(2)  # long enough for two attempts at least
+        return port, caught.value
+
+    port, error = asyncio.run(session())
+    text = f"cannot reach the MQTT broker at {HOST}:{port}: [Errno 111] Connection refused"
+    assert str(error) == text
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{text}; trying again until it works"
+    ]
+
+
+def test_waiting_for_a_broker_that_says_nothing_yet() -> None:
+    async def session() -> None:
+        sink = made(free_port())
+        with pytest.raises(BrokerError, match=r"no answer from the MQTT broker at 127.* in 0 s"):
+            await sink.wait_connected(0)
+
+    asyncio.run(session())
+
+
+def test_a_pause_between_attempts_ends_with_close_and_one_more_attempt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(mqtt, "FIRST_RETRY_SECS", 1000)
+    monkeypatch.setattr(mqtt, "LAST_RETRY_SECS", 1000)
+
+    async def session() -> Listener:
+        port = free_port()
+        sink = made(port)
+        async with running(sink):
+            await sink.publish(published(event("e")))
+            await until(lambda: sink.last_error is not None, "the first attempt has failed")
+            broker = await EmbeddedBroker(port).__aenter__()
+            listener = await asyncio.to_thread(Listener, port)
+        await asyncio.to_thread(listener.close)
+        await broker.__aexit__(None, None, None)
+        assert sink.metrics.dropped == {}
+        return listener
+
+    heard = asyncio.run(session()).last()
+    assert json.loads(heard[f"{ROOT}/door/event"])["late"] is True
+    assert heard[f"{ROOT}/status"] == "offline"
+
+
+@pytest.mark.parametrize(
+    ("n_failures", "longest_secs"), [(1, 0.5), (2, 1), (7, 32), (8, 60), (9, 60), (10_000, 60)]
+)
+def test_pauses_grow_to_the_longest_and_are_jittered(n_failures: int, longest_secs: float) -> None:
+    pauses = {pause_secs(n_failures) for _ in range(100)}
+    assert len(pauses) > 50
+    assert longest_secs / 2 <= min(pauses) < max(pauses) <= longest_secs
+
+
+def test_what_is_left_at_the_end_is_counted_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async def session() -> MqttSink:
+        sink = made(free_port())
+        async with running(sink):
+            for seq in range(5):
+                await sink.publish(published(event(f"e{seq}"), seq))
+        with pytest.raises(SinkError, match="is closed"):
+            await sink.publish(published(event("too late"), 5))
+        return sink
+
+    sink = asyncio.run(session())
+    assert sink.metrics.dropped == {"shutdown": 5}
+    [error] = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
+    assert error.startswith("5 messages are lost: ")
+
+
+def test_a_stalled_broker_delays_neither_publish_nor_the_end(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def session() -> MqttSink:
+        async with stalled_broker() as port:
+            sink = made(port, outbox_size=20)
+            async with running(sink):
+                await sink.wait_connected(10)
+                for seq in range(30):
+                    await sink.publish(published(event(f"e{seq}"), seq))
+                for _ in range(mqtt.MAX_PASSING + 3):
+                    await sink.publish(published(caption("partial")))
+            return sink
+
+    sink = asyncio.run(session())
+    assert sink.metrics.dropped == {
+        "outbox_full": 10,
+        "backlog": 3,
+        "offline": mqtt.MAX_PASSING,
+        "shutdown": 20,
+    }
+    assert sink.metrics.n_in == 30 + mqtt.MAX_PASSING + 3
+    assert "too slow for a goodbye" in caplog.text
+
+
+def test_a_task_that_is_cancelled_leaves_the_will() -> None:
+    async def session() -> None:
+        async with EmbeddedBroker() as broker, listening(broker.port) as listener:
+            sink = made(broker.port)
+            task = asyncio.create_task(sink.run())
+            await until(lambda: listener.last() == {f"{ROOT}/status": "online"}, "online")
+            task.cancel()
+            await until(lambda: listener.last() == {f"{ROOT}/status": "offline"}, "the will")
+            assert task.cancelled()
+
+    asyncio.run(session())
+
+
+def test_runs_once() -> None:
+    async def session() -> None:
+        sink = made(free_port())
+        async with running(sink):
+            await asyncio.sleep(0)
+            with pytest.raises(StateError):
+                await sink.run()
+
+    asyncio.run(session())
+
+
+def test_close_may_come_before_run_has_begun() -> None:
+    async def session() -> str:
+        async with EmbeddedBroker() as broker, listening(broker.port) as listener:
+            sink = made(broker.port)
+            await sink.publish(published(event("e")))
+            await sink.close()
+            async with asyncio.timeout(10):
+                await sink.run()
+            await until(lambda: listener.last().get(f"{ROOT}/status") == "offline", "goodbye")
+            return listener.last()[f"{ROOT}/door/event"]
+
+    assert json.loads(asyncio.run(session()))["id"] == "e"
