@@ -155,8 +155,9 @@ class HopCutter:
             self._floor = self._next
             self._next = max(self._next, index)
             self._gap, self._has_cut = True, False
-        elif not self._has_cut and (index + 1) * self._hop_ns > self._settled_until_ns():
-            self._next = max(self._floor, min(self._next, index))
+        elif not self._has_cut and self._floor <= index < self._next:
+            if (index + 1) * self._hop_ns > self._settled_until_ns():
+                self._next = index
         return rest
 
     def _take_audio(self, chunk: AudioChunk) -> None:

@@ -10,7 +10,9 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
+import numpy as np
 from pydantic import Field
 
 from mmstream.clock import Clock
@@ -20,6 +22,8 @@ from mmstream.features.video import use_one_thread
 from mmstream.media import NS_PER_SEC, Hop, Scores, secs_to_ns
 from mmstream.metrics import StageMetrics
 from mmstream.stages import Load, Scorer, ScorerSpec
+
+_ROUNDING: Final = 1e-5
 
 
 class WorkerSettings(Settings):
@@ -180,12 +184,14 @@ class Worker:
         """Score until closed.
 
         Raises:
-            ScorerError: a scorer cannot be built, or does not give one result per hop.
+            ScorerError: a scorer cannot be built, does not give one result per hop, or gives a
+                label other scores than 0..1.
         """
         use_one_thread()
         scorers = [spec.build(self._settings.device) for spec in self._specs]
-        while (batch := self._next_batch(scorers)) is not None:
-            scores = _score(scorers, batch)
+        while (batch := self._next_batch()) is not None:
+            self._forget_ended(scorers)
+            scores = self._score(scorers, batch)
             ended_ns = self._clock.monotonic_ns()
             self.n_batches += 1
             self.metrics.n_out += len(scores)
@@ -193,32 +199,50 @@ class Worker:
                 self.metrics.latencies.add(ended_ns - queued.at_ns)
             self._deliver(scores)
 
-    def _next_batch(self, scorers: Sequence[Scorer]) -> Batch | None:
+    def _next_batch(self) -> Batch | None:
         with self._condition:
             while True:
                 due_in_ns = self._backlog.due_in_ns(self._clock.monotonic_ns())
                 if due_in_ns == 0 or (due_in_ns is not None and self._closed):
-                    break
+                    return self._backlog.take(self._clock.monotonic_ns())
                 if self._closed:
                     return None
                 self._condition.wait(None if due_in_ns is None else due_in_ns / NS_PER_SEC)
-            for source in self._forgotten:
-                for scorer in scorers:
-                    scorer.forget(source)
-            self._forgotten.clear()
-            return self._backlog.take(self._clock.monotonic_ns())
 
+    def _forget_ended(self, scorers: Sequence[Scorer]) -> None:
+        with self._condition:
+            ended, self._forgotten = self._forgotten, set()
+        for source in ended:
+            for scorer in scorers:
+                scorer.forget(source)
 
-def _score(scorers: Sequence[Scorer], batch: Batch) -> Sequence[Scores]:
-    hops = batch.hops
-    merged = [Scores(hop.source, hop.index, hop.span) for hop in hops]
-    for scorer in scorers:
-        scored = scorer.score(hops, batch.load)
-        if [(s.source, s.index) for s in scored] != [(hop.source, hop.index) for hop in hops]:
-            msg = f"{type(scorer).__name__} must give one result per hop, in order"
-            raise ScorerError(msg)
-        merged = [_merge(one, two) for one, two in zip(merged, scored, strict=True)]
-    return merged
+    def _score(self, scorers: Sequence[Scorer], batch: Batch) -> Sequence[Scores]:
+        hops = batch.hops
+        merged = [Scores(hop.source, hop.index, hop.span) for hop in hops]
+        for spec, scorer in zip(self._specs, scorers, strict=True):
+            scored = scorer.score(hops, batch.load)
+            if [(s.source, s.index) for s in scored] != [(hop.source, hop.index) for hop in hops]:
+                msg = f"{type(scorer).__name__} must give one result per hop, in order"
+                raise ScorerError(msg)
+            checked = [self._checked(spec, one) for one in scored]
+            merged = [_merge(one, two) for one, two in zip(merged, checked, strict=True)]
+        return merged
+
+    def _checked(self, spec: ScorerSpec, scores: Scores) -> Scores:
+        """`scores` without those that are no numbers: they are as good as not scored."""
+        outputs = dict(scores.outputs)
+        for name in {label.name for label in spec.labels} & outputs.keys():
+            values = outputs[name].values
+            if np.isnan(values).any():
+                self.metrics.drop("not_a_number")
+                del outputs[name]
+            elif values.ndim != 1 or np.any(np.abs(values - 0.5) > 0.5 + _ROUNDING):
+                msg = (
+                    f"{type(spec).__name__} must score {name} as [t] in 0..1: "
+                    f"got {values.shape=} up to {np.abs(values).max()}"
+                )
+                raise ScorerError(msg)
+        return replace(scores, outputs=outputs)
 
 
 def _merge(one: Scores, two: Scores) -> Scores:

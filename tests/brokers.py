@@ -175,7 +175,7 @@ class Mosquitto:
         wait_until(lambda: database.exists() and database.stat().st_size > 0, "mosquitto.db")
 
     def _config(self) -> list[str]:
-        lines = [f"listener {self.port} {HOST}", "user root", "log_dest stdout", *self._extra]
+        lines = [f"listener {self.port} {HOST}", "user root", "log_dest stderr", *self._extra]
         if self._passwords is None:
             lines.append("allow_anonymous true")
         else:
@@ -247,6 +247,17 @@ class Listener:
         self._client.loop_start()
         assert self._is_subscribed.wait(PATIENCE_SECS)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
     def close(self) -> None:
         """Leave."""
         self._client.disconnect()
@@ -270,9 +281,16 @@ class Listener:
         with self._changed:
             return list(self._heard)
 
-    def last(self) -> dict[str, str]:
+    def retained(self) -> dict[str, str]:
         """The last payload of each topic so far."""
         return {message.topic: message.payload for message in self.heard}
+
+    def wait_for(self, condition: Callable[[list[Heard]], bool]) -> list[Heard]:
+        """Block until what was heard so far fulfils the condition; gives it."""
+        with self._changed:
+            is_fulfilled = self._changed.wait_for(lambda: condition(self._heard), PATIENCE_SECS)
+            assert is_fulfilled, self._heard
+            return list(self._heard)
 
     def _on_connect(
         self,

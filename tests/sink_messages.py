@@ -101,9 +101,11 @@ def stats() -> Stats:
 
 
 def published(content: Content, seq: int = 0) -> Published:
-    """Stamped; with `seq` where the content is numbered."""
+    """Stamped; with `seq` where the content is numbered and no partial caption."""
     ts_emit = iso_utc(T_NS)
     if content.NUMBERED:
-        stamp = NumberedStamp(node=NODE, boot_id=BOOT_ID, ts_emit=ts_emit, seq=seq)
+        is_partial = isinstance(content, Caption) and content.state == "partial"
+        number = None if is_partial else seq
+        stamp = NumberedStamp(node=NODE, boot_id=BOOT_ID, ts_emit=ts_emit, seq=number)
         return Published(content, stamp)
     return Published(content, Stamp(node=NODE, boot_id=BOOT_ID, ts_emit=ts_emit))

@@ -170,7 +170,7 @@ def test_a_message_is_flat_and_its_stamp_hides_nothing(content: Content) -> None
 
 @EACH
 def test_only_what_must_not_be_lost_is_numbered(content: Content) -> None:
-    assert content.NUMBERED == isinstance(content, Event | Alert | Caption)
+    assert isinstance(content, Event | Alert | Caption) == content.NUMBERED
     if content.NUMBERED:
         assert content.QOS == 1
         assert not content.RETAINED

@@ -18,7 +18,7 @@ def test_serves_clients_and_keeps_what_is_retained() -> None:
             await asyncio.to_thread(early.say, "a/kept", "1", retain=True)
             async with listening(broker.port) as late:
                 await asyncio.to_thread(early.say, "a/live", "2")
-                await until(lambda: len(late.last()) == 2, "both are heard")
+                await until(lambda: len(late.retained()) == 2, "both are heard")
                 # amqtt sends what is retained twice when another client has the same subscription
                 assert set(late.heard) == {
                     Heard("a/kept", "1", retain=True),
@@ -51,7 +51,7 @@ def test_the_will_of_a_client_that_dies_is_published_and_kept() -> None:
         async with EmbeddedBroker() as broker, listening(broker.port, will="pi/status") as client:
             client.cut()
             async with listening(broker.port) as witness:
-                await until(lambda: witness.last() == {"pi/status": "gone"}, "the will")
+                await until(lambda: witness.retained() == {"pi/status": "gone"}, "the will")
 
     asyncio.run(session())
 

@@ -129,7 +129,11 @@ async def publish_one(sink: JsonlSink) -> None:
     await sink.publish(published(event("e1")))
 
 
-@pytest.mark.parametrize("use", [JsonlSink.run, publish_one])
+async def get_ready(sink: JsonlSink) -> None:
+    await sink.ready(10)
+
+
+@pytest.mark.parametrize("use", [JsonlSink.run, publish_one, get_ready])
 @pytest.mark.parametrize(
     ("place", "reason"), [("none/x.jsonl", "No such file or directory"), ("", "Is a directory")]
 )

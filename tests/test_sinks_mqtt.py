@@ -67,13 +67,13 @@ def test_says_what_it_knows_in_order_and_goodbye() -> None:
             sink = made(broker.port)
             async with running(sink):
                 await sink.publish(published(info()))
-                await sink.wait_connected(10)
+                await sink.ready(10)
                 await sink.publish(published(health()))
                 for seq, step in enumerate((event("e"), event("e", "end"), caption("final"))):
                     await sink.publish(published(step, seq))
                 await sink.publish(published(caption("partial"), 3))
                 await sink.publish(published(stats()))
-            await until(lambda: listener.last().get(f"{ROOT}/status") == "offline", "goodbye")
+            await until(lambda: listener.retained().get(f"{ROOT}/status") == "offline", "goodbye")
             return listener.heard, sink
 
     heard, sink = asyncio.run(session())
@@ -99,7 +99,7 @@ def test_what_waits_for_the_broker_comes_late_but_in_order_after_the_picture() -
                 await sink.publish(published(event(f"e{seq}"), seq))
             await until(lambda: sink.last_error is not None, "the first attempt has failed")
             async with EmbeddedBroker(port), listening(port) as listener:
-                await sink.wait_connected(10)
+                await sink.ready(10)
                 await sink.publish(published(event("prompt"), 40))
                 await until(lambda: topics(listener.heard).count("door/event") == 41, "all events")
                 assert sink.last_error is None
@@ -120,8 +120,8 @@ def test_what_is_said_before_the_first_connection_is_not_late() -> None:
             sink = made(broker.port)
             await sink.publish(published(event("e")))
             async with running(sink):
-                await until(lambda: f"{ROOT}/door/event" in listener.last(), "the event")
-            return listener.last()[f"{ROOT}/door/event"]
+                await until(lambda: f"{ROOT}/door/event" in listener.retained(), "the event")
+            return listener.retained()[f"{ROOT}/door/event"]
 
     assert json.loads(asyncio.run(session()))["late"] is False
 
@@ -165,7 +165,7 @@ def test_an_outage_is_logged_once_and_named(caplog: pytest.LogCaptureFixture) ->
         sink = made(port)
         async with running(sink):
             with pytest.raises(BrokerError) as caught:
-                await sink.wait_connected(2)  # long enough for two attempts at least
+                await sink.ready(2)  # long enough for two attempts at least
         return port, caught.value
 
     port, error = asyncio.run(session())
@@ -180,7 +180,7 @@ def test_waiting_for_a_broker_that_says_nothing_yet() -> None:
     async def session() -> None:
         sink = made(free_port())
         with pytest.raises(BrokerError, match=r"no answer from the MQTT broker at 127.* in 0 s"):
-            await sink.wait_connected(0)
+            await sink.ready(0)
 
     asyncio.run(session())
 
@@ -204,7 +204,7 @@ def test_a_pause_between_attempts_ends_with_close_and_one_more_attempt(
         assert sink.metrics.dropped == {}
         return listener
 
-    heard = asyncio.run(session()).last()
+    heard = asyncio.run(session()).retained()
     assert json.loads(heard[f"{ROOT}/door/event"])["late"] is True
     assert heard[f"{ROOT}/status"] == "offline"
 
@@ -241,7 +241,7 @@ def test_a_stalled_broker_delays_neither_publish_nor_the_end(
         async with stalled_broker() as port:
             sink = made(port, outbox_size=20)
             async with running(sink):
-                await sink.wait_connected(10)
+                await sink.ready(10)
                 for seq in range(30):
                     await sink.publish(published(event(f"e{seq}"), seq))
                 for _ in range(mqtt.MAX_PASSING + 3):
@@ -264,9 +264,9 @@ def test_a_task_that_is_cancelled_leaves_the_will() -> None:
         async with EmbeddedBroker() as broker, listening(broker.port) as listener:
             sink = made(broker.port)
             task = asyncio.create_task(sink.run())
-            await until(lambda: listener.last() == {f"{ROOT}/status": "online"}, "online")
+            await until(lambda: listener.retained() == {f"{ROOT}/status": "online"}, "online")
             task.cancel()
-            await until(lambda: listener.last() == {f"{ROOT}/status": "offline"}, "the will")
+            await until(lambda: listener.retained() == {f"{ROOT}/status": "offline"}, "the will")
             assert task.cancelled()
 
     asyncio.run(session())
@@ -291,7 +291,7 @@ def test_close_may_come_before_run_has_begun() -> None:
             await sink.close()
             async with asyncio.timeout(10):
                 await sink.run()
-            await until(lambda: listener.last().get(f"{ROOT}/status") == "offline", "goodbye")
-            return listener.last()[f"{ROOT}/door/event"]
+            await until(lambda: listener.retained().get(f"{ROOT}/status") == "offline", "goodbye")
+            return listener.retained()[f"{ROOT}/door/event"]
 
     assert json.loads(asyncio.run(session()))["id"] == "e"

@@ -32,7 +32,7 @@ STEPS = st.lists(
 )
 
 
-def seq_of(message: Published) -> int:
+def seq_of(message: Published) -> int | None:
     assert isinstance(message.stamp, NumberedStamp)
     return message.stamp.seq
 

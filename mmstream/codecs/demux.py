@@ -173,6 +173,8 @@ class MediaInput:
             _LOG.error("%s: breaks off: %s", self._shown, error.strerror)
             self._metrics.drop("unreadable_rest")
             packet = None
+        except IndexError:  # PyAV, at the end, where a stream came up after the file was opened
+            packet = None
         if packet is None:
             self._is_read = True
         elif packet.size:  # an empty packet would tell the decoder that the stream is over

@@ -3,12 +3,13 @@
 import asyncio
 import logging
 import random
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from mmstream.clock import Clock
-from mmstream.errors import SourceError
+from mmstream.errors import SourceError, mask_credentials
 from mmstream.heads.events import EventHead, HeadItem
 from mmstream.media import (
     NS_PER_SEC,
@@ -69,7 +70,10 @@ class ChainRunner:
         self._outlet = outlet
         self._clock = clock
         self._clock_offset_ns: int | None = None
+        self._cut: deque[Hop] = deque()
+        """Hops that wait for room."""
         self._to_say: asyncio.Queue[HeadItem | None] = asyncio.Queue(MAX_TO_SAY)
+        self._all_said = asyncio.Event()
         self._n_in_flight = 0
         self._drained = asyncio.Event()
         self._drained.set()
@@ -85,9 +89,10 @@ class ChainRunner:
             try:
                 await self._stream()
             except SourceError as error:
-                self.error = error
-                self._enter("offline", str(error))
-                _log.error("%s: %s", source.name, error)
+                self._fail(error)
+            except Exception as error:  # noqa: BLE001 - one source's defect is not another's
+                _log.debug("a defect of %s", source.name, exc_info=True)
+                self._fail(SourceError(mask_credentials(f"{type(error).__name__}: {error}")))
             else:
                 self.error = None
                 self._enter("offline", "ended")
@@ -104,15 +109,12 @@ class ChainRunner:
 
     async def speak(self) -> None:
         """Turn scores into messages, in order, until `finish`."""
-        head = self._chain.head
-        while (item := await self._to_say.get()) is not None:
-            self.metrics.n_in += 1
-            for decided in head.push(item):
-                await self._say(decided)
-            if isinstance(item, Scores) and not self._chain.source.live:
-                self._room.release()
-        for decided in head.flush():
-            await self._say(decided)
+        try:
+            await self._say_all()
+        finally:
+            self._all_said.set()
+            if n_left := self._to_say.qsize():
+                self.metrics.drop("unsaid_at_shutdown", n_left)
 
     def deliver(self, scores: Scores) -> None:
         """The worker has scored a hop."""
@@ -127,15 +129,18 @@ class ChainRunner:
             self._to_say.put_nowait(scores)
 
     async def finish(self) -> None:
-        """Shut down: score what is cut, for a moment, and let `speak` end what is open."""
-        for hop in self._chain.cutter.flush():
+        """Shut down: score what is cut, for a moment, and have `speak` end what is open."""
+        self.settled.set()
+        for hop in (*self._cut, *self._chain.cutter.flush()):
             self._submit_now(hop)
         try:
             async with asyncio.timeout(DRAIN_SECS):
                 await self._drained.wait()
         except TimeoutError:
             self.metrics.drop("unscored_at_shutdown", self._n_in_flight)
+            self._worker.forget(self._chain.source.name)
         await self._to_say.put(None)
+        await self._all_said.wait()
 
     @property
     def stages(self) -> Sequence[StageMetrics]:
@@ -154,10 +159,7 @@ class ChainRunner:
                     watchdog.cancel()
 
     async def _take(self, item: MediaItem) -> None:
-        for hop in self._chain.cutter.push(item):
-            if not self._chain.source.live:
-                await self._room.acquire()
-            self._submit_now(hop)
+        await self._submit(self._chain.cutter.push(item))
         self.gauge.see(item)
         if isinstance(item, SourceStarted):
             self.error = None
@@ -167,6 +169,13 @@ class ChainRunner:
             self.settled.set()
         elif self.gauge.state == "stalled":
             self._enter("online", "streaming again")
+
+    async def _submit(self, hops: Sequence[Hop]) -> None:
+        self._cut.extend(hops)
+        while self._cut:
+            if not self._chain.source.live:
+                await self._room.acquire()
+            self._submit_now(self._cut.popleft())
 
     def _submit_now(self, hop: Hop) -> None:
         self._count_in_flight(1)
@@ -183,17 +192,28 @@ class ChainRunner:
     async def _mark(self, item: SourceStarted | SourceStalled | SourceEnded) -> None:
         """Tell the head, after all that was cut before is scored."""
         if isinstance(item, SourceEnded | SourceStalled):
-            for hop in self._chain.cutter.push(item):
-                self._submit_now(hop)
+            await self._submit(self._chain.cutter.push(item))
         await self._drained.wait()
-        if isinstance(item, SourceEnded):
+        if not isinstance(item, SourceStalled):
             self._worker.forget(self._chain.source.name)
         await self._to_say.put(item)
 
-    async def _say(self, decided: Decided) -> None:
-        captured_ns = None
-        if self._clock_offset_ns is not None:
-            captured_ns = self._clock_offset_ns + decided.at_ns
+    async def _say_all(self) -> None:
+        head = self._chain.head
+        offset_ns: int | None = None
+        while (item := await self._to_say.get()) is not None:
+            self.metrics.n_in += 1
+            for decided in head.push(item):
+                await self._say(decided, offset_ns)
+            if isinstance(item, SourceStarted):
+                offset_ns = item.clock_offset_ns
+            if isinstance(item, Scores) and not self._chain.source.live:
+                self._room.release()
+        for decided in head.flush():
+            await self._say(decided, offset_ns)
+
+    async def _say(self, decided: Decided, clock_offset_ns: int | None) -> None:
+        captured_ns = None if clock_offset_ns is None else clock_offset_ns + decided.at_ns
         self.metrics.n_out += 1
         if captured_ns is not None:
             self.metrics.latencies.add(self._clock.monotonic_ns() - captured_ns)
@@ -214,6 +234,11 @@ class ChainRunner:
                 self._enter("stalled", f"nothing came for {STALL_SECS:g} s")
                 at_ns = now_ns - (self._clock_offset_ns or 0)
                 await self._mark(SourceStalled(self._chain.source.name, at_ns))
+
+    def _fail(self, error: SourceError) -> None:
+        self.error = error
+        self._enter("offline", str(error))
+        _log.error("%s: %s", self._chain.source.name, error)
 
     def _enter(self, state: HealthState, reason: str) -> None:
         self.gauge.enter(state, reason, self._clock.utc_ns())

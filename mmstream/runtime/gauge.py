@@ -30,7 +30,10 @@ class SourceGauge:
         self._energies: deque[tuple[int, float, int]] = deque(maxlen=1024)
 
     def enter(self, state: HealthState, reason: str, utc_ns: int) -> None:
-        """The source is now in this state."""
+        """The source is now in this state; what does not come has no rate and no level."""
+        if state in ("stalled", "offline"):
+            self._frames_ns.clear()
+            self._energies.clear()
         self.state, self._reason, self._since_utc_ns = state, reason, utc_ns
 
     def see(self, item: object) -> None:
@@ -81,6 +84,6 @@ class SourceGauge:
             self._energies.popleft()
         energy = sum(energy for _, energy, _ in self._energies)
         n_samples = sum(n for _, _, n in self._energies)
-        if energy <= 0 or n_samples == 0:
+        if not 0 < energy < np.inf:  # nothing came, or what came are no numbers
             return QUIETEST_DBFS
         return round(max(QUIETEST_DBFS, 10 * float(np.log10(energy / n_samples))), 1)

@@ -1,10 +1,11 @@
 """Runs a graph on this machine: one event loop, one worker thread, a capture thread per reader."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import mmstream
@@ -22,11 +23,15 @@ from mmstream.messages import (
 )
 from mmstream.metrics import SourceStatus, StageMetrics
 from mmstream.runtime.chain import Chain, ChainRunner
-from mmstream.runtime.outlet import Outlet
+from mmstream.runtime.outlet import Outlet, SinkFeed
 from mmstream.stages import ScorerSpec, Sink
 from mmstream.worker import Worker, WorkerSettings
 
 STATS_SECS: Final = 10.0
+FINISH_SECS: Final = 1.0
+"""When we are told to stop: how long the queue of a sink may take to empty."""
+SAY_SECS: Final = 2.0
+"""When we are told to stop: how long the last hops may take to be scored and said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,7 @@ class LocalRuntime:
         self._boot_id = boot_id
         self._started_utc_ns = clock.utc_ns()
         self._stop = asyncio.Event()
+        self._failure: Exception | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._worker = Worker(graph.specs, graph.worker, clock, self._deliver)
         self._outlet = Outlet(node=graph.node, boot_id=boot_id, clock=clock, sinks=graph.sinks)
@@ -114,34 +120,70 @@ class LocalRuntime:
     async def run(self) -> None:
         """Until all sources have ended or `stop` is called.
 
+        What nothing goes on without (the worker, a sink) may fail: then too open events end and
+        sinks deliver before it is raised.
+
         Raises:
             ScorerError: a scorer cannot be built or run.
             SinkError: a sink can never work.
         """
         self._loop = asyncio.get_running_loop()
         async with self._serving_sinks(), self._working():
-            if self._graph.reports:
-                await self._outlet.say(self._info())
-            await self._run_sources()
+            try:
+                if self._graph.reports:
+                    await self._outlet.say(self._info())
+                await self._run_sources()
+            except BaseException:
+                self.stop()  # whatever happened, the rest must not take long
+                raise
+        if self._failure is not None:
+            raise self._failure
+
+    async def _or_stop(self, part: Callable[[], Awaitable[None]]) -> None:
+        """Run a part that nothing goes on without: its failure stops the rest cleanly."""
+        try:
+            await part()
+        except Exception as error:  # noqa: BLE001 - `run` raises it
+            self._failure = self._failure or error
+            self.stop()
+
+    async def _patiently(self, work: Coroutine[None, None, None], secs: float) -> bool:
+        """Wait for work to end, but once we are told to stop only so long; whether it did."""
+        working = asyncio.create_task(work, name="winding up")
+        stopping = asyncio.create_task(self._stop.wait(), name="stop")
+        try:
+            await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([working], timeout=secs)
+            return working.done()
+        finally:
+            working.cancel()
+            stopping.cancel()
 
     @asynccontextmanager
     async def _serving_sinks(self) -> AsyncIterator[None]:
         async with asyncio.TaskGroup() as group:
+            feeding = []
             for feed in self._outlet.feeds:
-                group.create_task(feed.sink.run(), name=f"sink.{feed.sink.name}")
-                group.create_task(feed.run(), name=f"sink.{feed.sink.name}.feed")
+                name = f"sink.{feed.sink.name}"
+                group.create_task(self._or_stop(feed.sink.run), name=name)
+                task = group.create_task(self._or_stop(feed.run), name=f"{name}.feed")
+                feeding.append(self._finish(feed, task))
             try:
                 yield
             finally:
-                await asyncio.gather(*(feed.finish() for feed in self._outlet.feeds))
+                await asyncio.gather(*feeding)
+
+    async def _finish(self, feed: SinkFeed, task: asyncio.Task[None]) -> None:
+        if not await self._patiently(feed.finish(), FINISH_SECS):
+            task.cancel()
+        await self._or_stop(feed.sink.close)
 
     @asynccontextmanager
     async def _working(self) -> AsyncIterator[None]:
-        loop = asyncio.get_running_loop()
         pool = ThreadPoolExecutor(1, thread_name_prefix="worker")
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._work(loop, pool), name="worker")
+                group.create_task(self._or_stop(partial(self._work, pool)), name="worker")
                 try:
                     yield
                 finally:
@@ -155,8 +197,10 @@ class LocalRuntime:
                 group.create_task(runner.capture(), name=f"{name}.capture")
                 for name, runner in self._runners.items()
             ]
-            for name, runner in self._runners.items():
-                group.create_task(runner.speak(), name=f"{name}.speak")
+            speaking = [
+                group.create_task(self._or_stop(runner.speak), name=f"{name}.speak")
+                for name, runner in self._runners.items()
+            ]
             reporting = [
                 group.create_task(task, name="reports")
                 for task in (self._reports() if self._graph.reports else ())
@@ -169,9 +213,12 @@ class LocalRuntime:
                 for task in (*captures, *reporting, stopping):
                     task.cancel()
             await ended
-            await asyncio.gather(*(runner.finish() for runner in self._runners.values()))
+            finishing = [self._patiently(r.finish(), SAY_SECS) for r in self._runners.values()]
+            await asyncio.gather(*finishing)
+            for task in speaking:
+                task.cancel()  # one that is not done yet waits for a sink that hangs
         if self._graph.reports:
-            await self._say_goodbye()
+            await self._patiently(self._say_goodbye(), FINISH_SECS)
 
     async def _say_goodbye(self) -> None:
         for runner in self._runners.values():
@@ -180,8 +227,8 @@ class LocalRuntime:
             await self._outlet.say(runner.gauge.health())
         await self._outlet.say(self._stats())
 
-    async def _work(self, loop: asyncio.AbstractEventLoop, pool: ThreadPoolExecutor) -> None:
-        await loop.run_in_executor(pool, self._worker.run)
+    async def _work(self, pool: ThreadPoolExecutor) -> None:
+        await asyncio.get_running_loop().run_in_executor(pool, self._worker.run)
 
     def _deliver(self, scored: Sequence[Scores]) -> None:
         if self._loop is not None and not self._loop.is_closed():

@@ -14,8 +14,6 @@ from mmstream.stages import Sink
 MAX_QUEUED: Final = 1024
 """Messages that may wait for one sink. A full queue holds back what feeds it: an event is never
 dropped in the process."""
-FINISH_SECS: Final = 1.0
-"""How long the queue of a sink may take to empty when we shut down."""
 
 _log = logging.getLogger(__name__)
 
@@ -35,17 +33,15 @@ class SinkFeed:
     async def put(self, message: Published) -> None:
         """Queue a message, waiting for room."""
         self.metrics.n_in += 1
-        await self._queue.put((self._clock.monotonic_ns(), message))
+        if self._is_done.is_set():
+            self.metrics.drop("undelivered_at_shutdown")
+        else:
+            await self._queue.put((self._clock.monotonic_ns(), message))
 
     async def finish(self) -> None:
-        """No more messages come: let the sink have what is queued, then close it."""
-        try:
-            async with asyncio.timeout(FINISH_SECS):
-                await self._queue.put(None)
-                await self._is_done.wait()
-        except TimeoutError:
-            self.metrics.drop("undelivered_at_shutdown", self._queue.qsize())
-        await self.sink.close()
+        """No more messages come: wait until the sink has had what is queued."""
+        await self._queue.put(None)
+        await self._is_done.wait()
 
     async def run(self) -> None:
         """Publish what is queued until the end; a message that the sink cannot take is counted."""
@@ -53,6 +49,16 @@ class SinkFeed:
             await self._publish_all()
         finally:
             self._is_done.set()
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """Count what is left, and let go those who wait for room."""
+        n_lost = self.metrics.n_in - self.metrics.n_out - self.metrics.dropped.total()
+        if n_lost:
+            self.metrics.drop("undelivered_at_shutdown", n_lost)
+            _log.error("%s: %d messages were not delivered", self.sink.name, n_lost)
+        while not self._queue.empty():
+            self._queue.get_nowait()
 
     async def _publish_all(self) -> None:
         while (entry := await self._queue.get()) is not None:
@@ -80,6 +86,7 @@ class Outlet:
         self._boot_id = boot_id
         self._clock = clock
         self._next_seq = 0
+        self._turn = asyncio.Lock()
 
     async def say(self, content: Content, *, captured_ns: int | None = None) -> None:
         """Stamp and send to every sink.
@@ -87,9 +94,10 @@ class Outlet:
         `captured_ns` is the monotonic instant at which the last thing that it rests on was
         captured, where that means anything.
         """
-        message = Published(content, self._stamp(content, captured_ns))
-        for feed in self.feeds:
-            await feed.put(message)
+        async with self._turn:  # when a queue is full, messages still arrive by `seq`
+            message = Published(content, self._stamp(content, captured_ns))
+            for feed in self.feeds:
+                await feed.put(message)
 
     def _stamp(self, content: Content, captured_ns: int | None) -> Stamp:
         ts_emit = iso_utc(self._clock.utc_ns())

@@ -62,6 +62,20 @@ class JsonlSink:
             raise
         self.metrics.n_out += 1
 
+    async def ready(self, timeout_secs: float) -> None:
+        """Wait until the file is open.
+
+        Raises:
+            SinkError: it cannot be opened, or not in `timeout_secs` (a pipe that nobody reads); the
+                text names it and says why.
+        """
+        try:
+            async with asyncio.timeout(timeout_secs):
+                await self._on_thread(self._writer.open)
+        except TimeoutError:
+            msg = f"cannot open {self._writer.place} in {timeout_secs:g} s"
+            raise SinkError(msg) from None
+
     async def run(self) -> None:
         """Open the file and wait for `close`.
 

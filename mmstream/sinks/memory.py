@@ -41,6 +41,9 @@ class MemorySink:
         self._messages.append(message)
         self.metrics.n_out += 1
 
+    async def ready(self, timeout_secs: float) -> None:
+        """At once."""
+
     async def run(self) -> None:
         """Wait for `close`; keeping needs no help."""
         await self._closed.wait()

@@ -51,8 +51,8 @@ class MqttSink:
     def __init__(self, settings: MqttSettings, *, node: str, boot_id: str) -> None:
         """Nothing is connected before `run`; until then messages wait as in an outage."""
         self.metrics = StageMetrics(self.name)
-        """`n_out` counts acknowledged messages; dropped: `offline`, `backlog` (need not arrive),
-        `outbox_full`, `refused`, `shutdown` (lost)."""
+        """`n_out` counts what the broker has acknowledged, also with a refusal. Dropped: `offline`
+        and `backlog` need not arrive; `outbox_full`, `refused` and `shutdown` are losses."""
         self.last_error: BrokerError | None = None
         """Why there is no connection; None while there is one."""
         self._address = settings.address
@@ -77,19 +77,6 @@ class MqttSink:
         """Whether there is a connection now."""
         return self._connected.is_set()
 
-    async def wait_connected(self, timeout_secs: float) -> None:
-        """Wait for a connection; `run` must be running.
-
-        Raises:
-            BrokerError: there is none after `timeout_secs`; the text names the broker and says why.
-        """
-        try:
-            async with asyncio.timeout(timeout_secs):
-                await self._connected.wait()
-        except TimeoutError:
-            silence = f"no answer from the MQTT broker at {self._address} in {timeout_secs:g} s"
-            raise self.last_error or BrokerError(silence) from None
-
     async def publish(self, message: Published) -> None:
         """Queue a message for the broker; returns at once.
 
@@ -110,6 +97,19 @@ class MqttSink:
         elif self._passing.put(message) is not None:
             self.metrics.drop("backlog")
         self._work.set()
+
+    async def ready(self, timeout_secs: float) -> None:
+        """Wait for a connection; `run` must be running.
+
+        Raises:
+            BrokerError: there is none after `timeout_secs`; the text names the broker and says why.
+        """
+        try:
+            async with asyncio.timeout(timeout_secs):
+                await self._connected.wait()
+        except TimeoutError:
+            silence = f"no answer from the MQTT broker at {self._address} in {timeout_secs:g} s"
+            raise self.last_error or BrokerError(silence) from None
 
     async def run(self) -> None:
         """Serve until `close`; an outage, or a broker that refuses us, is logged and retried.
@@ -215,7 +215,8 @@ class MqttSink:
         evicted = self._outbox.put(message, changes)
         if evicted is None:
             return
-        self._retained_due |= {packet.topic: packet for packet in evicted.changes}
+        due = [packet.topic for packet in evicted.changes]
+        self._retained_due |= {topic: self._picture.now(topic) for topic in due}
         self.metrics.drop("outbox_full")
         if not self._is_overflowing:
             lost = "the MQTT broker at %s takes nothing; the oldest of %d waiting messages are lost"

@@ -312,8 +312,8 @@ class _TooNewError(BrokerError):
 
 class _HungUpError(aiomqtt.MqttError):
     def __init__(self, last_words: str) -> None:
-        why = last_words or "is `tls` as the broker wants it?"
-        super().__init__(f"it hung up without an answer ({why})")
+        why = f" ({last_words})" if last_words else ""
+        super().__init__(f"it hung up without an answer{why}; is `tls` as it wants it?")
 
 
 class _LastWords(logging.Handler):

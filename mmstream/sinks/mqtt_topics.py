@@ -63,6 +63,10 @@ class RetainedPicture:
         """All of it, the node's own status first."""
         return (self.node_status("online"), *self._packets.values())
 
+    def now(self, topic: str) -> Packet:
+        """One of the topics that `update` has given, as it is now."""
+        return self._packets[topic]
+
     def farewell(self) -> tuple[Packet, ...]:
         """Every source and then the node is offline."""
         offline = (self._status(f"{source}/status", "offline") for source in self._sources)

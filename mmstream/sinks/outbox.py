@@ -5,8 +5,9 @@ The seam for a spool on disk: whatever has `put`, `peek`, `pop` and `mark_late` 
 
 from collections import OrderedDict
 from dataclasses import dataclass, replace
+from itertools import islice
 
-from mmstream.messages import Caption, NumberedStamp, Published
+from mmstream.messages import NumberedStamp, Published
 from mmstream.sinks.mqtt_topics import Packet
 
 
@@ -29,6 +30,8 @@ class Outbox:
         self._limit = limit
         self._waiting: OrderedDict[int, Waiting] = OrderedDict()
         self._next_key = 0
+        self._first_prompt_key = 0
+        """Those before it are late."""
 
     def __len__(self) -> int:
         """How many wait."""
@@ -45,7 +48,8 @@ class Outbox:
 
     def peek(self, n: int) -> tuple[Waiting, ...]:
         """The oldest `n` or fewer; they stay."""
-        return tuple(waiting for waiting, _ in zip(self._waiting.values(), range(n), strict=False))
+        oldest = islice(self._waiting.values(), n)
+        return tuple(late(one) if one.key < self._first_prompt_key else one for one in oldest)
 
     def pop(self, key: int) -> None:
         """The broker has it: forget it (nothing happens when it had to make room meanwhile)."""
@@ -58,21 +62,19 @@ class Outbox:
         return n_waiting
 
     def mark_late(self) -> None:
-        """What waits now has waited for the broker to come back.
-
-        Its `changes` are dropped: the whole retained picture is written before it is sent.
-        """
-        for key, waiting in self._waiting.items():
-            self._waiting[key] = replace(waiting, message=late(waiting.message), changes=())
+        """What waits now has waited for the broker to come back."""
+        self._first_prompt_key = self._next_key
 
 
-def late(message: Published) -> Published:
-    """The same message, stamped `late`; its stamp is a numbered one."""
-    return replace(message, stamp=message.stamp.model_copy(update={"late": True}))
+def late(waiting: Waiting) -> Waiting:
+    """The same with a message that says so, and no `changes`.
+
+    The whole retained picture is written before anything that is late.
+    """
+    stamp = waiting.message.stamp.model_copy(update={"late": True})
+    return replace(waiting, message=replace(waiting.message, stamp=stamp), changes=())
 
 
 def must_arrive(message: Published) -> bool:
-    """Whether a gap would be seen as a loss: events, alerts and final captions."""
-    if isinstance(message.content, Caption) and message.content.state == "partial":
-        return False
-    return isinstance(message.stamp, NumberedStamp)
+    """Whether a gap would be seen as a loss: events, alerts and final captions have a number."""
+    return isinstance(message.stamp, NumberedStamp) and message.stamp.seq is not None

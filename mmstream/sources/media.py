@@ -209,12 +209,10 @@ class _Feed:
         while not self.items:
             decoded = media.decode(self._kind)
             if decoded is None:
-                break
+                if self._kind == "audio":
+                    self._put(self._resampler.flush())
+                return
             self.take(decoded)
-        else:
-            return
-        if self._kind == "audio":
-            self._put(self._resampler.flush())
 
     def take(self, decoded: Sequence[Decoded]) -> None:
         """Make items of it."""

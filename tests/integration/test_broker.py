@@ -9,11 +9,22 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import jsonschema
 import pytest
-from brokers import HOST, Certificates, Heard, Listener, Mosquitto, listening, running, until
+from brokers import (
+    HOST,
+    Certificates,
+    Heard,
+    Listener,
+    Mosquitto,
+    listening,
+    running,
+    until,
+    wait_until,
+)
 from pydantic import JsonValue
 from sink_messages import BOOT_ID, NODE, alert, caption, event, health, info, published, stats
 
@@ -80,6 +91,10 @@ def seqs(heard: list[Heard]) -> list[JsonValue]:
     return [one["seq"] for one in payloads(heard, "door/event")]
 
 
+def has_sent(sink: MqttSink, n_messages: int) -> bool:
+    return sink.metrics.n_out >= n_messages
+
+
 def test_every_message_is_what_the_schema_says_and_a_late_joiner_has_the_picture(
     tmp_path: Path,
 ) -> None:
@@ -91,17 +106,17 @@ def test_every_message_is_what_the_schema_says_and_a_late_joiner_has_the_picture
     async def session(broker: Mosquitto) -> tuple[list[Heard], dict[str, str], dict[str, str]]:
         sink = made(broker.port)
         async with listening(broker.port) as early, running(sink):
-            await sink.wait_connected(10)
+            await sink.ready(10)
             for seq, content in enumerate(contents):
                 await sink.publish(published(content, seq))
-            await until(lambda: len(early.heard) == 24, "all is delivered")
+            await until(lambda: len(early.heard) == 22, "all is delivered")
             async with listening(broker.port) as late:
                 await until(lambda: len(late.heard) == 8, "all that is retained")
                 assert all(one.retain for one in late.heard)
-                picture = late.last()
+                picture = late.retained()
             await sink.close()
-            await until(lambda: early.last()[f"{ROOT}/status"] == "offline", "the goodbye")
-            return early.heard, picture, early.last()
+            await until(lambda: early.retained()[f"{ROOT}/status"] == "offline", "the goodbye")
+            return early.heard, picture, early.retained()
 
     with Mosquitto(tmp_path) as broker:
         heard, picture, end = asyncio.run(session(broker))
@@ -128,7 +143,11 @@ def test_every_message_is_what_the_schema_says_and_a_late_joiner_has_the_picture
 
 
 def test_nothing_numbered_is_lost_when_the_broker_is_killed_mid_stream(tmp_path: Path) -> None:
-    """A durable listener hears every number, in order, twice at most and then the same again."""
+    """A durable listener hears every number, in order; what comes twice is the same again.
+
+    mosquitto itself forgets what it has acknowledged and not passed on: so it passes on at once,
+    and is killed when the listener has everything.
+    """
 
     async def stream(sink: MqttSink) -> None:
         for seq in range(N_STREAMED):
@@ -140,10 +159,13 @@ def test_nothing_numbered_is_lost_when_the_broker_is_killed_mid_stream(tmp_path:
             broker.save()
             sink = made(broker.port)
             async with running(sink):
-                await sink.wait_connected(10)
+                await sink.ready(10)
                 streaming = asyncio.create_task(stream(sink))
                 for n_heard in (N_STREAMED // 8, N_STREAMED // 2):
-                    await until(lambda n=n_heard: len(seqs(listener.heard)) >= n, "some are heard")
+                    await until(partial(has_sent, sink, n_heard), "some are sent")
+                    await until(
+                        lambda: len(set(seqs(listener.heard))) >= sink.metrics.n_out, "and heard"
+                    )
                     broker.kill()
                     await until(lambda: not sink.connected, "the sink has noticed")
                     await asyncio.to_thread(broker.start)
@@ -151,7 +173,7 @@ def test_nothing_numbered_is_lost_when_the_broker_is_killed_mid_stream(tmp_path:
                 await until(lambda: (N_STREAMED - 1) in seqs(listener.heard), "the last one")
             return listener.heard, sink
 
-    with Mosquitto(tmp_path, is_persistent=True) as broker:
+    with Mosquitto(tmp_path, is_persistent=True, extra=["max_inflight_messages 0"]) as broker:
         heard, sink = asyncio.run(session(broker))
     events = payloads(heard, "door/event")
     first_time = list(dict.fromkeys(one["seq"] for one in events))
@@ -170,19 +192,19 @@ def test_a_broker_that_has_forgotten_everything_is_told_the_whole_picture(tmp_pa
         async with running(sink):
             for seq, content in enumerate((info(), health(), event("a"))):
                 await sink.publish(published(content, seq))
-            await sink.wait_connected(10)
+            await sink.ready(10)
             broker.kill()
             await until(lambda: not sink.connected, "the sink has noticed")
             await sink.publish(published(event("b", label="loud"), 3))
             await sink.publish(published(event("a", "end"), 4))
             await asyncio.to_thread(broker.start)
             async with listening(broker.port) as listener:
-                await sink.wait_connected(10)
-                await until(lambda: f"{ROOT}/door/event" in listener.last(), "the replay")
+                await sink.ready(10)
+                await until(lambda: f"{ROOT}/door/event" in listener.retained(), "the replay")
                 assert [one["late"] for one in payloads(listener.heard, "door/event")][-1:] == [
                     True
                 ]
-                return listener.last()
+                return listener.retained()
 
     with Mosquitto(tmp_path) as broker:
         told = asyncio.run(session(broker))
@@ -200,7 +222,7 @@ def test_a_wrong_password_is_said_once_and_works_once_the_broker_is_mended(
         async with running(sink):
             await sink.publish(published(event("e")))
             with pytest.raises(BrokerError) as caught:
-                await sink.wait_connected(1.5)
+                await sink.ready(1.5)
             address = f"{HOST}:{broker.port}"
             text = f"the MQTT broker at {address} refused us: Not authorized (code 135)"
             assert str(caught.value) == text
@@ -210,7 +232,7 @@ def test_a_wrong_password_is_said_once_and_works_once_the_broker_is_mended(
             broker.kill()
             broker.let_in({"pi": PASSWORD})
             await asyncio.to_thread(broker.start)
-            await sink.wait_connected(10)
+            await sink.ready(10)
             await until(lambda: sink.metrics.n_out == 1, "the event is acknowledged")
 
     with Mosquitto(tmp_path, users={"pi": "another"}) as broker:
@@ -250,7 +272,7 @@ def test_tls_with_a_certificate_on_both_sides(tmp_path: Path) -> None:
     [
         ({}, "certificate verify failed"),
         ({"ca": "ca.crt"}, "tlsv13 alert certificate required"),
-        (None, "it hung up without an answer (is `tls` as the broker wants it?)"),
+        (None, "; is `tls` as it wants it?"),
     ],
     ids=["strange_authority", "no_certificate", "no_tls"],
 )
@@ -284,18 +306,16 @@ def test_the_will_is_published_when_the_process_dies(tmp_path: Path) -> None:
         "asyncio.run(main({port}))\n"
     )
     with Mosquitto(tmp_path) as broker:
-        listener = Listener(broker.port)
+        status = f"{ROOT}/status"
         command = [sys.executable, "-c", script.replace("{port}", str(broker.port))]
         path = os.pathsep.join(folder for folder in sys.path if folder)
-        with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}) as process:
-            status = f"{ROOT}/status"
-            asyncio.run(until(lambda: listener.last().get(status) == "online", "online"))
-            process.kill()
-        asyncio.run(until(lambda: listener.last().get(status) == "offline", "the will"))
-        listener.close()
-        late = Listener(broker.port)
-        asyncio.run(until(lambda: late.last().get(status) == "offline", "the will is retained"))
-        late.close()
+        with Listener(broker.port) as listener:
+            with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}) as process:
+                wait_until(lambda: listener.retained().get(status) == "online", "online")
+                process.kill()
+            wait_until(lambda: listener.retained().get(status) == "offline", "the will")
+        with Listener(broker.port) as late:
+            wait_until(lambda: late.retained().get(status) == "offline", "the will is retained")
 
 
 def test_a_broker_that_freezes_does_not_hold_up_the_end(
@@ -323,17 +343,15 @@ def test_what_a_broker_does_not_let_us_publish_is_counted_and_said(
     rules = tmp_path / "acl"
     rules.write_text(f"topic read #\ntopic write {ROOT}/status\n")
 
-    async def session(broker: Mosquitto) -> MqttSink:
+    async def session(broker: Mosquitto) -> None:
         sink = made(broker.port)
         async with running(sink):
-            await sink.wait_connected(10)
+            await sink.ready(10)
             for seq in range(3):
                 await sink.publish(published(alert("a"), seq))
             await until(lambda: sink.metrics.dropped["refused"] == 3, "all are refused")
-        return sink
 
     with Mosquitto(tmp_path, extra=[f"acl_file {rules}"]) as broker:
-        sink = asyncio.run(session(broker))
-    assert sink.metrics.n_out == 0
+        asyncio.run(session(broker))
     [error] = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
     assert re.search(r"refuses messages, which are lost: Not authorized; may pi-.* publish", error)
