@@ -104,6 +104,9 @@ def replay(
     from mmstream.sinks.jsonl import JsonlSettings, JsonlSink
     from mmstream.sources.media import MediaSettings
 
+    if not out:
+        msg = "--out: an empty name; allowed: a file, or - for standard output"
+        raise ConfigError(msg)
     pace: Literal["max", "realtime"] = "max" if speed is Speed.AS_FAST_AS_IT_GOES else "realtime"
     source = MediaSettings(type="media", url=media, pace=pace, epoch=epoch)
     sink = JsonlSink(JsonlSettings(path=out, append=False))

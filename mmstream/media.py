@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 NS_PER_SEC = 1_000_000_000
+DEFAULT_RATE_HZ = 16_000
+"""The sample rate of the pipeline unless the configuration says otherwise, Hz."""
 
 Modality = Literal["audio", "video", "text"]
 StreamKind = Literal["audio", "video"]

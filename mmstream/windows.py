@@ -20,6 +20,7 @@ from pydantic import Field
 from mmstream.config import Settings
 from mmstream.errors import StateError
 from mmstream.media import (
+    DEFAULT_RATE_HZ,
     NS_PER_SEC,
     AudioChunk,
     Hop,
@@ -50,7 +51,7 @@ class HopSettings(Settings):
 
     hop_secs: float = Field(0.25, gt=0, le=2)
     """Length of a hop, seconds; a whole number of samples."""
-    rate_hz: int = Field(16_000, ge=8_000, le=48_000)
+    rate_hz: int = Field(DEFAULT_RATE_HZ, ge=8_000, le=48_000)
     """Sample rate of the pipeline, Hz."""
     patience_secs: float = Field(0.3, ge=0.02, le=10)
     """How far one stream of a live source may run ahead before a hop is cut without the other."""
@@ -155,10 +156,13 @@ class HopCutter:
             self._floor = self._next
             self._next = max(self._next, index)
             self._gap, self._has_cut = True, False
-        elif not self._has_cut and self._floor <= index < self._next:
-            if (index + 1) * self._hop_ns > self._settled_until_ns():
-                self._next = index
+        elif not self._has_cut and self._is_open(index):
+            self._next = min(self._next, index)
         return rest
+
+    def _is_open(self, index: int) -> bool:
+        """Whether a hop before the next one may still be given."""
+        return index >= self._floor and (index + 1) * self._hop_ns > self._settled_until_ns()
 
     def _take_audio(self, chunk: AudioChunk) -> None:
         next_ns, before = self._next_start_ns(), self._audio.statistics()

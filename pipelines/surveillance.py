@@ -9,7 +9,12 @@ from typing import TextIO
 from mmstream.clock import Clock
 from mmstream.errors import SourceError
 from mmstream.heads.events import EventHead
-from mmstream.pipelines.configuration import Configuration, DetectorSettings, SinkSettings
+from mmstream.pipelines.configuration import (
+    Configuration,
+    DetectorSettings,
+    SinkSettings,
+    SourceSettings,
+)
 from mmstream.runtime.capture import ThreadedSource
 from mmstream.runtime.chain import Chain
 from mmstream.runtime.local import Graph, LocalRuntime
@@ -17,7 +22,7 @@ from mmstream.runtime.session import new_boot_id, serve
 from mmstream.sinks import terminal
 from mmstream.sinks.jsonl import JsonlSink
 from mmstream.sinks.mqtt import MqttSink
-from mmstream.sources.media import MediaFile, MediaSettings
+from mmstream.sources.media import MediaFile
 from mmstream.sources.synthetic import SyntheticSettings, SyntheticSource
 from mmstream.stages import Reader, ScorerSpec, Sink
 from mmstream.windows import HopCutter
@@ -49,7 +54,7 @@ def graph(
     events = {"motion": settings.events.motion, "loud": settings.events.loud}
     chains = []
     for name, source_settings in settings.sources.items():
-        source = ThreadedSource(reader(name, source_settings, clock))
+        source = ThreadedSource(reader(name, source_settings, clock, settings.hops.rate_hz))
         cutter = HopCutter(name, settings.hops, live=source.live)
         head = EventHead(node=settings.node, source=name, labels=labels, settings=events)
         chains.append(Chain(source, cutter, head))
@@ -59,11 +64,11 @@ def graph(
     return Graph(settings.node, tuple(chains), detectors, worker, tuple(to), reports=reports)
 
 
-def reader(name: str, settings: MediaSettings | SyntheticSettings, clock: Clock) -> Reader:
+def reader(name: str, settings: SourceSettings, clock: Clock, rate_hz: int) -> Reader:
     """The reader that a source's settings ask for."""
     if isinstance(settings, SyntheticSettings):
-        return SyntheticSource(name, settings, clock)
-    return MediaFile(name, settings, clock)
+        return SyntheticSource(name, settings, clock, rate_hz=rate_hz)
+    return MediaFile(name, settings, clock, rate_hz=rate_hz)
 
 
 def specs(settings: DetectorSettings) -> tuple[ScorerSpec, ...]:

@@ -12,6 +12,7 @@ from brokers import HOST, Heard, Listener, free_port, listening, running, until
 from sink_messages import (
     BOOT_ID,
     NODE,
+    alert,
     caption,
     event,
     health,
@@ -145,6 +146,28 @@ def test_a_full_outbox_loses_the_oldest_and_says_so_once(caplog: pytest.LogCaptu
     errors = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
     assert len(errors) == 1
     assert "the oldest of 3 waiting messages are lost" in errors[0]
+
+
+def test_a_message_that_makes_room_while_under_way_leaves_no_stale_state() -> None:
+    async def session() -> dict[str, str]:
+        async with EmbeddedBroker() as broker, listening(broker.port) as listener:
+            sink = made(broker.port, outbox_size=2)
+            async with running(sink):
+                await sink.ready(10)
+                await until(lambda: bool(listener.heard), "the picture is written")
+                await sink.publish(published(event("e"), 0))
+                await sink.publish(published(event("e", "end"), 1))
+                for _ in range(5):  # both are sent, neither is acknowledged
+                    await asyncio.sleep(0)
+                await sink.publish(published(alert("a"), 2))
+                assert sink.metrics.dropped == {"outbox_full": 1}
+                await until(lambda: sink.metrics.n_out == 3, "all are acknowledged")
+            await until(lambda: listener.retained()[f"{ROOT}/status"] == "offline", "goodbye")
+            return listener.retained()
+
+    told = asyncio.run(session())
+    assert told[f"{ROOT}/door/state/motion"] == "OFF"
+    assert json.loads(told[f"{ROOT}/door/open"])["events"] == []
 
 
 def test_what_need_not_arrive_is_counted_when_nobody_is_there() -> None:

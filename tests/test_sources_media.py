@@ -600,7 +600,9 @@ def test_at_its_own_pace_it_takes_as_long_as_it_is(flash_beep: FlashBeep) -> Non
 
 
 def test_another_rate(flash_beep: FlashBeep) -> None:
-    chunks = chunks_of(read(media_file(flash_beep.path, rate_hz=8_000), until_secs=1))
+    chosen = MediaSettings(url=str(flash_beep.path), pace="max")
+    source = MediaFile("cam", chosen, ManualClock(), rate_hz=8_000)
+    chunks = chunks_of(read(source, until_secs=1))
     assert {(chunk.rate_hz, chunk.samples.size) for chunk in chunks} == {(8_000, 160)}
 
 

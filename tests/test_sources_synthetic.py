@@ -88,7 +88,8 @@ def test_it_starts_then_sends_both_streams_in_the_order_of_a_camera() -> None:
 def test_any_format_is_contiguous_and_as_long_as_asked(
     rate_hz: int, fps: float, duration_secs: float
 ) -> None:
-    items = items_of(with_changes(rate_hz=rate_hz, fps=fps, duration_secs=duration_secs))
+    chosen = with_changes(fps=fps, duration_secs=duration_secs)
+    items = taken(SyntheticSource("test", chosen, ManualClock(), rate_hz=rate_hz), None)
     chunks, frames = heard(items), seen(items)
     assert sum(chunk.samples.size for chunk in chunks) == pytest.approx(
         duration_secs * rate_hz, abs=0.51

@@ -179,7 +179,13 @@ def test_sound_that_starts_late_has_pushed_nothing_out() -> None:
 @pytest.mark.parametrize("at_ns", [ms(100), ms(60), ms(0)])
 def test_frames_that_go_back_or_repeat_are_counted_never_raised(at_ns: int) -> None:
     stage = cutter()
-    items = [started(["video"]), frame(ms(100)), frame(at_ns), frame(ms(150)), SourceEnded("cam")]
+    items: list[SourceItem] = [
+        started(["video"]),
+        frame(ms(100)),
+        frame(at_ns),
+        frame(ms(150)),
+        SourceEnded("cam"),
+    ]
     hops = push_all(stage, items)
     assert frame_times(hops) == [ms(100), ms(150)]
     assert stage.metrics.dropped == {"backward_frames": 1}
@@ -194,7 +200,12 @@ def test_a_frame_that_goes_back_before_the_first_hop_makes_up_no_hop() -> None:
 def test_sound_for_a_time_already_written_is_counted() -> None:
     stage = cutter()
     again = AudioChunk("cam", ms(100), RATE_HZ, np.full(1600, -1, np.float32))
-    items = [started(["audio"]), *sound(0, 0.15, step_ms=50), again, *sound(0.2, 0.5)]
+    items: list[SourceItem] = [
+        started(["audio"]),
+        *sound(0, 0.15, step_ms=50),
+        again,
+        *sound(0.2, 0.5),
+    ]
     hops = push_all(stage, items)
     assert stage.metrics.dropped == {"overlapping_samples": 800}
     assert hops[0].samples.tolist() == [
@@ -207,7 +218,11 @@ def test_sound_for_a_time_already_written_is_counted() -> None:
 @pytest.mark.parametrize("at_ms", [0, 90, 99])
 def test_sound_that_resets_is_counted_never_raised(at_ms: int) -> None:
     stage = cutter(live=True)
-    items = [started(["audio"]), *sound(0.1, 0.5, step_ms=10), chunk_ms(at_ms, at_ms + 10)]
+    items: list[SourceItem] = [
+        started(["audio"]),
+        *sound(0.1, 0.5, step_ms=10),
+        chunk_ms(at_ms, at_ms + 10),
+    ]
     push_all(stage, items)
     assert stage.metrics.dropped.total() == 160
 
@@ -223,7 +238,12 @@ def test_a_bound_settles_hops_that_nothing_came_for() -> None:
 
 def test_when_one_stream_has_ended_the_other_is_not_held_up() -> None:
     stage = cutter()
-    items = [started(), *sound(0, 0.3), *pictures(0, 0.3), StreamBound("cam", "audio", NEVER_NS)]
+    items: list[SourceItem] = [
+        started(),
+        *sound(0, 0.3),
+        *pictures(0, 0.3),
+        StreamBound("cam", "audio", NEVER_NS),
+    ]
     push_all(stage, items)
     hops = push_all(stage, pictures(0.3, 1.05))
     assert indices(hops) == [1, 2, 3]
@@ -235,7 +255,12 @@ def test_bounds_alone_make_up_no_hop() -> None:
     stage = cutter()
     ended: list[SourceItem] = [StreamBound("cam", "video", NEVER_NS)]
     assert push_all(stage, [started(["video"]), *ended]) == []
-    items = [started(), *sound(0, 0.5), *ended, StreamBound("cam", "audio", NEVER_NS)]
+    items: list[SourceItem] = [
+        started(),
+        *sound(0, 0.5),
+        *ended,
+        StreamBound("cam", "audio", NEVER_NS),
+    ]
     assert indices(push_all(stage, items)) == [0, 1]
 
 

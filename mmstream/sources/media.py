@@ -19,6 +19,7 @@ from mmstream.codecs import CaptureResampler, Decoded, MediaInput, Sound
 from mmstream.config import Settings
 from mmstream.errors import SourceError, mask_credentials
 from mmstream.media import (
+    DEFAULT_RATE_HZ,
     NS_PER_SEC,
     AudioChunk,
     MediaItem,
@@ -44,7 +45,7 @@ class MediaSettings(Settings):
     """A recording, or anything else that FFmpeg opens."""
 
     type: Literal["media"] = "media"
-    url: str = Field(min_length=1)
+    url: str
     """Path or URL."""
     pace: Literal["realtime", "max"] = "realtime"
     """As it was recorded, or as fast as it can be read."""
@@ -54,8 +55,6 @@ class MediaSettings(Settings):
     """Which of several video streams, counted from 0; the first by default."""
     audio_stream: int | None = Field(None, ge=0)
     """Which of several audio streams, counted from 0; the first by default."""
-    rate_hz: int = Field(16_000, ge=8_000, le=48_000)
-    """Sample rate of the pipeline, Hz."""
 
 
 class MediaFile:
@@ -68,8 +67,16 @@ class MediaFile:
 
     live = False
 
-    def __init__(self, name: str, settings: MediaSettings, clock: Clock) -> None:
-        """Nothing is opened yet."""
+    def __init__(
+        self,
+        name: str,
+        settings: MediaSettings,
+        clock: Clock,
+        *,
+        rate_hz: int = DEFAULT_RATE_HZ,
+    ) -> None:
+        """Nothing is opened yet; sound comes at `rate_hz`."""
+        self._rate_hz = rate_hz
         self.name = name
         self._settings = settings
         self._clock = clock
@@ -129,7 +136,7 @@ class MediaFile:
             msg = f"{shown}: nothing in it can be decoded; allowed: media that FFmpeg decodes"
             raise SourceError(msg)
         timeline = _Timeline(min(instants_ns), self._metrics)
-        resampler = CaptureResampler(self.name, self._settings.rate_hz, self._metrics)
+        resampler = CaptureResampler(self.name, self._rate_hz, self._metrics)
         feeds = []
         for kind, decoded in first.items():
             feed = _Feed(kind, self.name, timeline, resampler, self._metrics)

@@ -21,6 +21,7 @@ from mmstream.clock import Clock
 from mmstream.codecs import image_from_array
 from mmstream.config import Settings
 from mmstream.media import (
+    DEFAULT_RATE_HZ,
     NS_PER_SEC,
     AudioChunk,
     MediaItem,
@@ -148,8 +149,6 @@ class SyntheticSettings(Settings):
     """Pixels down."""
     fps: float = Field(20, gt=0, le=120)
     """Frames per second."""
-    rate_hz: int = Field(16_000, ge=8_000, le=48_000)
-    """Sample rate, Hz."""
     duration_secs: float | None = Field(None, gt=0)
     """How long it lasts; null: for ever, or one round of 60 s when it is read as fast as can be."""
     seed: int = Field(0, ge=0)
@@ -168,8 +167,16 @@ class SyntheticSettings(Settings):
 class SyntheticSource:
     """Plays a scene (fits `mmstream.stages.Reader`); each reading gives the same items."""
 
-    def __init__(self, name: str, settings: SyntheticSettings, clock: Clock) -> None:
-        """`name` is its id on the wire."""
+    def __init__(
+        self,
+        name: str,
+        settings: SyntheticSettings,
+        clock: Clock,
+        *,
+        rate_hz: int = DEFAULT_RATE_HZ,
+    ) -> None:
+        """`name` is its id on the wire; sound comes at `rate_hz`."""
+        self._rate_hz = rate_hz
         self.name = name
         self.live = settings.live
         self._settings = settings
@@ -184,7 +191,7 @@ class SyntheticSource:
             SourceError: the demo's sentence cannot be read.
         """
         chosen = self._settings
-        look = SceneFormat(chosen.width, chosen.height, chosen.rate_hz)
+        look = SceneFormat(chosen.width, chosen.height, self._rate_hz)
         return _SCENES[chosen.scene](look, np.random.default_rng(chosen.seed))
 
     @property
@@ -232,7 +239,7 @@ class SyntheticSource:
         return ((epoch or _UNIX_EPOCH) - _UNIX_EPOCH) // timedelta(microseconds=1) * 1000
 
     def _chunks(self, scene: Scene, until_ns: int) -> Iterator[_Media]:
-        rate_hz = self._settings.rate_hz
+        rate_hz = self._rate_hz
         n_all = ns_to_samples(until_ns, rate_hz)
         for index in count():
             first = index * rate_hz // CHUNKS_PER_SEC
