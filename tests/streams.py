@@ -1,5 +1,6 @@
 """Small streams whose every sample and frame can be told apart, and scripted parts around them."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -135,6 +136,13 @@ def hop(
 def span(index: int) -> Span:
     """The span of the hop with that index."""
     return Span(index * HOP_NS, (index + 1) * HOP_NS)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let other tasks and threads go on until something is so."""
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - what is waited for happens on other threads
+            await asyncio.sleep(0.001)
 
 
 class ListReader:

@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import pytest
 from brokers import HOST, Heard, Listener, free_port, listening, running, until
@@ -46,20 +47,29 @@ def topics(heard: list[Heard]) -> list[str]:
     return [message.topic.removeprefix(f"{ROOT}/") for message in heard]
 
 
+@dataclass(frozen=True)
+class Stalled:
+    """A broker that lets everybody in and acknowledges nothing."""
+
+    server: asyncio.Server
+    port: int
+    hang_up: asyncio.Event
+
+
 @asynccontextmanager
-async def stalled_broker() -> AsyncIterator[int]:
-    """Lets everybody in and acknowledges nothing."""
+async def stalled_broker() -> AsyncIterator[Stalled]:
+    hang_up = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readexactly(2)
         writer.write(b"\x20\x03\0\0\0")  # CONNACK of MQTT 5
-        while await reader.read(65536):
-            pass
+        await hang_up.wait()
         writer.close()
 
     server = await asyncio.start_server(serve, HOST, 0)
     async with server:
-        yield int(server.sockets[0].getsockname()[1])
+        yield Stalled(server, int(server.sockets[0].getsockname()[1]), hang_up)
+        hang_up.set()
 
 
 def test_says_what_it_knows_in_order_and_goodbye() -> None:
@@ -70,9 +80,10 @@ def test_says_what_it_knows_in_order_and_goodbye() -> None:
                 await sink.publish(published(info()))
                 await sink.ready(10)
                 await sink.publish(published(health()))
-                for seq, step in enumerate((event("e"), event("e", "end"), caption("final"))):
+                for seq, step in enumerate((event("e"), event("e", "end"))):
                     await sink.publish(published(step, seq))
-                await sink.publish(published(caption("partial"), 3))
+                await sink.publish(published(caption("partial")))
+                await sink.publish(published(caption("final"), 2))
                 await sink.publish(published(stats()))
             await until(lambda: listener.retained().get(f"{ROOT}/status") == "offline", "goodbye")
             return listener.heard, sink
@@ -82,7 +93,8 @@ def test_says_what_it_knows_in_order_and_goodbye() -> None:
     assert flow[:5] == ["status", "info", "door/open", "door/state/motion", "door/state/loud"]
     life = [topic for topic in flow if topic in {"door/event", "door/open", "door/state/motion"}]
     assert life[2:] == ["door/event", "door/open", "door/state/motion"] * 2
-    assert {"door/status", "door/health", "stats", "door/caption/partial"} < set(flow)
+    assert {"door/status", "door/health", "stats"} < set(flow)
+    assert flow.index("door/caption/partial") < flow.index("door/caption/final")
     assert [message.payload for message in heard[-2:]] == ["offline", "offline"]
     assert flow[-2:] == ["door/status", "status"]
     assert sink.metrics.dropped == {}
@@ -241,6 +253,52 @@ def test_pauses_grow_to_the_longest_and_are_jittered(n_failures: int, longest_se
     assert longest_secs / 2 <= min(pauses) < max(pauses) <= longest_secs
 
 
+def test_pauses_begin_anew_once_everything_is_delivered(monkeypatch: pytest.MonkeyPatch) -> None:
+    failures: list[int] = []
+
+    def note(n_failures: int) -> float:
+        failures.append(n_failures)
+        return 0.001
+
+    monkeypatch.setattr(mqtt, "pause_secs", note)
+
+    async def session() -> None:
+        port = free_port()
+        sink = made(port)
+        async with running(sink):
+            await sink.publish(published(event("e")))
+            await until(lambda: len(failures) >= 3, "three attempts have failed")
+            async with EmbeddedBroker(port):
+                await until(lambda: sink.metrics.n_out == 1, "the event is acknowledged")
+                n_before = len(failures)
+            await until(lambda: len(failures) >= n_before + 2, "two attempts have failed")
+        assert failures[:n_before] == list(range(1, n_before + 1))
+        assert failures[n_before : n_before + 2] == [1, 2]
+
+    asyncio.run(session())
+
+
+def test_a_connection_that_is_lost_while_closing_is_followed_by_one_more() -> None:
+    async def session() -> Listener:
+        async with stalled_broker() as stalled:
+            sink = made(stalled.port)
+            async with running(sink):
+                await sink.ready(10)
+                await sink.publish(published(event("e")))
+                stalled.server.close()
+                async with EmbeddedBroker(stalled.port) as broker, listening(broker.port) as heard:
+                    closing = asyncio.create_task(sink.close())
+                    await asyncio.sleep(0)
+                    stalled.hang_up.set()
+                    await closing
+                    await until(lambda: len(heard.retained()) > 1, "the event")
+                    assert sink.metrics.dropped == {}
+                    return heard
+
+    heard = asyncio.run(session()).retained()
+    assert json.loads(heard[f"{ROOT}/door/event"])["late"] is True
+
+
 def test_what_is_left_at_the_end_is_counted_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     async def session() -> MqttSink:
         sink = made(free_port())
@@ -261,8 +319,8 @@ def test_a_stalled_broker_delays_neither_publish_nor_the_end(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def session() -> MqttSink:
-        async with stalled_broker() as port:
-            sink = made(port, outbox_size=20)
+        async with stalled_broker() as stalled:
+            sink = made(stalled.port, outbox_size=20)
             async with running(sink):
                 await sink.ready(10)
                 for seq in range(30):

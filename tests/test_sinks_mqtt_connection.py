@@ -1,9 +1,12 @@
 import asyncio
 import gc
 import logging
+import socket
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from amqtt.broker import Broker
@@ -147,6 +150,27 @@ def test_falls_back_to_3_1_1_and_remembers_it(caplog: pytest.LogCaptureFixture) 
     assert [record.name for record in caplog.records if record.name != "asyncio"] == []
 
 
+def test_does_not_try_again_what_was_refused() -> None:
+    levels = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        level = (await reader.readexactly(9))[-1]
+        levels.append(level)
+        writer.write(bytes((0x20, 2, 0, 1 if level > 4 else 0)))
+        while level == 4 and (await reader.read(100))[-2:] != b"\xe0\0":  # DISCONNECT
+            pass
+
+    async def session() -> None:
+        async with served(serve) as port:
+            here = door(MqttSettings(port=port))
+            for _ in range(2):
+                async with here.connection():
+                    pass
+
+    asyncio.run(session())
+    assert levels == [5, 4, 4]
+
+
 def test_a_protocol_that_was_asked_for_is_not_replaced() -> None:
     async def attempt() -> None:
         async with EmbeddedBroker() as broker:
@@ -191,6 +215,37 @@ def test_a_connection_that_is_given_up_while_it_is_opened_leaves_nothing_behind(
                 with suppress(asyncio.CancelledError):
                     await task
 
+    asyncio.run(session())
+    gc.collect()
+
+
+def test_a_socket_that_opens_after_it_was_given_up_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    may_connect, is_left = threading.Event(), asyncio.Event()
+    connect = socket.create_connection
+
+    def connect_later(*args: Any, **kwargs: Any) -> socket.socket:  # noqa: ANN401 - as it came
+        assert may_connect.wait(10)
+        return connect(*args, **kwargs)
+
+    async def notice_the_end(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        assert await reader.read() == b""
+        is_left.set()
+
+    async def session() -> None:
+        async with served(notice_the_end) as port:
+            opening = door(MqttSettings(port=port, protocol="5")).connection().__aenter__()
+            task = asyncio.ensure_future(opening)
+            await asyncio.sleep(0.01)
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+            may_connect.set()
+            async with asyncio.timeout(10):
+                await is_left.wait()
+
+    monkeypatch.setattr(socket, "create_connection", connect_later)
     asyncio.run(session())
     gc.collect()
 

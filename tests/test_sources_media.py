@@ -612,8 +612,7 @@ def test_another_rate(flash_beep: FlashBeep) -> None:
         {"epoch": "2026-11-23T07:00:00"},
         {"pace": "fast"},
         {"video_stream": -1},
-        {"rate_hz": 100},
-        {"url": ""},
+        {"rate_hz": 8_000},
         {"loop": True},
     ],
 )

@@ -200,7 +200,7 @@ class MqttSink:
             self._retained_due.clear()
             await _send_all(link, packets)
             async with asyncio.TaskGroup() as group:
-                for line in (self._outbox, self._passing):
+                for line in (self._passing, self._outbox):
                     for waiting in line.peek(BATCH):
                         group.create_task(self._deliver(link, waiting, line))
             self._note_refusals(link)

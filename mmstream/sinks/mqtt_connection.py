@@ -271,6 +271,7 @@ class Link(aiomqtt.Client):
 
     def _on_socket_open(self, client: PahoClient, userdata: object, sock: PahoSocket) -> None:
         if self._is_aborted:  # given up while the thread was still connecting
+            sock.close()
             msg = "no longer wanted"
             raise ConnectionAbortedError(msg)
         self.is_reached = True

@@ -30,14 +30,11 @@ from mmstream.media import (
 )
 from mmstream.metrics import StageMetrics
 from mmstream.sources.pacing import due_ns, paced
+from mmstream.sources.timeline import Timeline
 
-RESET_NS: Final = NS_PER_SEC
-"""A timestamp this much earlier than what was given starts the count anew; less overlaps."""
 FOLLOW_NS: Final = NS_PER_SEC // 10
 """How far a stream may fall behind the other before a bound says that nothing came."""
 
-_N_SHIFTS: Final = 8
-"""Resets remembered, for the stream that comes to them later."""
 _UNIX_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -135,7 +132,7 @@ class MediaFile:
             shown = mask_credentials(self._settings.url)
             msg = f"{shown}: nothing in it can be decoded; allowed: media that FFmpeg decodes"
             raise SourceError(msg)
-        timeline = _Timeline(min(instants_ns), self._metrics)
+        timeline = Timeline(min(instants_ns), self._metrics)
         resampler = CaptureResampler(self.name, self._rate_hz, self._metrics)
         feeds = []
         for kind, decoded in first.items():
@@ -153,43 +150,6 @@ def _first(media: MediaInput, kind: StreamKind) -> Sequence[Decoded]:
     return ()
 
 
-class _Timeline:
-    """Where a file's timestamps lie on the source's clock, for both of its streams.
-
-    A recording that was glued together starts anew in the middle. The stream that notices first
-    goes on from where all had got to; the other takes the same shift, so that they stay in step.
-    """
-
-    def __init__(self, origin_ns: int, metrics: StageMetrics) -> None:
-        self._shifts_ns = deque([-origin_ns], maxlen=_N_SHIFTS)
-        self._shift_ns: dict[StreamKind, int] = {"video": -origin_ns, "audio": -origin_ns}
-        self._end_ns: dict[StreamKind, int] = {"video": 0, "audio": 0}
-        self._metrics = metrics
-
-    def place(self, kind: StreamKind, decoded: Decoded) -> int:
-        """When it was captured."""
-        if abs(self._ahead_ns(kind, decoded, self._shift_ns[kind])) > RESET_NS:
-            self._shift_ns[kind] = self._choose(kind, decoded)
-        start_ns = decoded.at_ns + self._shift_ns[kind]
-        self._end_ns[kind] = max(self._end_ns[kind], start_ns + decoded.duration_ns)
-        return start_ns
-
-    def _ahead_ns(self, kind: StreamKind, decoded: Decoded, shift_ns: int) -> int:
-        return decoded.at_ns + shift_ns - self._end_ns[kind]
-
-    def _choose(self, kind: StreamKind, decoded: Decoded) -> int:
-        ahead_ns = {shift: self._ahead_ns(kind, decoded, shift) for shift in self._shifts_ns}
-        for shift_ns, by_ns in ahead_ns.items():
-            if abs(by_ns) <= RESET_NS:
-                return shift_ns
-        for shift_ns in (self._shift_ns[kind], self._shifts_ns[-1]):
-            if ahead_ns.get(shift_ns, -1) >= 0:  # a hole: it stays one
-                return shift_ns
-        self._shifts_ns.append(max(self._end_ns.values()) - decoded.at_ns)
-        self._metrics.drop("timestamp_reset")
-        return self._shifts_ns[-1]
-
-
 class _Feed:
     """The items of one stream that come next."""
 
@@ -197,7 +157,7 @@ class _Feed:
         self,
         kind: StreamKind,
         source: str,
-        timeline: _Timeline,
+        timeline: Timeline,
         resampler: CaptureResampler,
         metrics: StageMetrics,
     ) -> None:
@@ -224,7 +184,7 @@ class _Feed:
     def take(self, decoded: Sequence[Decoded]) -> None:
         """Make items of it."""
         for one in decoded:
-            start_ns = self._timeline.place(self._kind, one)
+            start_ns = self._timeline.place(self._kind, one.at_ns, one.duration_ns)
             if isinstance(one, Sound):
                 self._put(self._resampler.push(one.frame, start_ns, one.jitter_ns))
             elif start_ns > self._last_ns:

@@ -37,6 +37,7 @@ from mmstream.metrics import StageMetrics
 from mmstream.sources.demo_scene import demo
 from mmstream.sources.pacing import due_ns, paced
 from mmstream.sources.scenes import ROUND_NS, Scene, SceneFormat, flash_beep, shapes
+from mmstream.sources.timeline import mended
 
 CHUNKS_PER_SEC: Final = 50
 NEVER_NS: Final = 2**63 - 1
@@ -196,7 +197,7 @@ class SyntheticSource:
 
     @property
     def metrics(self) -> Sequence[StageMetrics]:
-        """Items out; it drops nothing but what its faults say, which is not counted."""
+        """Items out, and timestamps that were reset; what faults swallow is not counted."""
         return (self._metrics,)
 
     @contextmanager
@@ -211,8 +212,10 @@ class SyntheticSource:
         if chosen.pace == "realtime":
             # Before the faults: wrong stamps must not change when something happens.
             items = paced(items, self._clock)
-        sent = faulty(items, chosen.faults, chosen.seed, live=self.live)
-        with closing(self._counted(sent)) as counted:
+        if chosen.faults:
+            items = faulty(items, chosen.faults, chosen.seed, live=self.live)
+            items = mended(items, self._metrics)
+        with closing(self._counted(items)) as counted:
             yield counted
 
     def _captured(self, scene: Scene) -> Iterator[MediaItem]:
@@ -299,7 +302,7 @@ def _struck(
 ) -> Sequence[MediaItem]:
     """What comes instead of `item`."""
     shift_ns = sum(_shift_ns(fault, rng, item.start_ns) for fault, rng in striking)
-    stamped = replace(item, start_ns=max(0, item.start_ns + shift_ns))
+    stamped = replace(item, start_ns=max(0, item.start_ns + shift_ns)) if shift_ns else item
     n_sent = 1
     for fault, rng in striking:
         match fault:
