@@ -82,7 +82,9 @@ def run(
     from mmstream.pipelines import surveillance
 
     settings = _load(config, overrides)
-    failures = asyncio.run(surveillance.run(settings, SystemClock(), sys.stdout, strict=strict))
+    # What a program reads must not be mixed with what a person reads.
+    out = sys.stderr if settings.sinks.writes_to_stdout else sys.stdout
+    failures = asyncio.run(surveillance.run(settings, SystemClock(), out, strict=strict))
     _exit_if_all_failed(failures, len(settings.sources))
 
 

@@ -206,8 +206,9 @@ class Hop:
 
     source: str
     index: int
-    """`span.start_ns // span.duration_ns`: hops lie on a grid that starts at 0."""
+    """Hop `i` starts at `i` times the length of a hop: they lie on a grid that starts at 0."""
     span: Span
+    """As long as every hop, but for the last before a source ends or stalls: it may be shorter."""
     rate_hz: int
     samples: Floats
     """[n]: exactly the span at `rate_hz`, zeros where nothing was heard; n = 0: has no sound."""

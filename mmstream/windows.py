@@ -119,7 +119,7 @@ class HopCutter:
         return [*rest, *self._cut(self._settled_until_ns())]
 
     def flush(self) -> Sequence[Hop]:
-        """Nothing comes any more: give what is left, the last hop filled up with nothing."""
+        """Nothing comes any more: give what is left; the last hop ends where the source did."""
         return self._cut(None)
 
     def statistics(self) -> dict[StreamKind, RingStatistics]:
@@ -224,6 +224,8 @@ class HopCutter:
             is_settled = until_ns is None or span.end_ns <= until_ns
             if not is_settled or start_ns >= self._seen_until_ns:
                 break
+            if until_ns is None:  # what never came must not be told to have happened
+                span = Span(start_ns, min(span.end_ns, self._seen_until_ns))
             hops.append(self._hop(self._next, span))
             self._next += 1
             self._has_cut = True

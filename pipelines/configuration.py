@@ -12,7 +12,7 @@ from mmstream.detectors.motion import MotionSettings
 from mmstream.errors import ConfigError
 from mmstream.heads.events import LabelSettings
 from mmstream.messages import ID_PATTERN, RESERVED_SOURCES
-from mmstream.sinks.jsonl import JsonlSettings
+from mmstream.sinks.jsonl import STDOUT, JsonlSettings
 from mmstream.sinks.mqtt import MqttSettings
 from mmstream.sources.media import MediaSettings
 from mmstream.sources.synthetic import SyntheticSettings
@@ -73,6 +73,11 @@ class SinkSettings(Settings):
     """An MQTT broker."""
     jsonl: JsonlSettings | None = None
     """A file of JSON lines, or standard output."""
+
+    @property
+    def writes_to_stdout(self) -> bool:
+        """Whether JSON lines go to standard output."""
+        return self.jsonl is not None and self.jsonl.path == STDOUT
 
 
 class Configuration(Settings):

@@ -58,10 +58,9 @@ def graph(
         cutter = HopCutter(name, settings.hops, live=source.live)
         head = EventHead(node=settings.node, source=name, labels=labels, settings=events)
         chains.append(Chain(source, cutter, head))
-    # One at a time where all is read from files, so that a replay never depends on timing.
-    is_live = any(chain.source.live for chain in chains)
-    worker = settings.worker if is_live else settings.worker.model_copy(update={"max_batch": 1})
-    return Graph(settings.node, tuple(chains), detectors, worker, tuple(to), reports=reports)
+    return Graph(
+        settings.node, tuple(chains), detectors, settings.worker, tuple(to), reports=reports
+    )
 
 
 def reader(name: str, settings: SourceSettings, clock: Clock, rate_hz: int) -> Reader:

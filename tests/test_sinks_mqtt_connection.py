@@ -3,7 +3,7 @@ import gc
 import logging
 import socket
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,14 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 WILL = Packet("mmstream/pi/status", "offline", qos=1, retain=True)
 PASSWORD = "sesame-4711"  # noqa: S105 - the tests look for it where it must not be
+
+
+@pytest.fixture(autouse=True)
+def _asyncio_has_nothing_to_complain_about(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    yield
+    gc.collect()
+    complaints = [r.getMessage() for r in caplog.get_records("call") if r.name == "asyncio"]
+    assert [text for text in complaints if "Using selector" not in text] == []
 
 
 def door(settings: MqttSettings) -> BrokerDoor:
@@ -248,6 +256,20 @@ def test_a_socket_that_opens_after_it_was_given_up_is_closed(
     monkeypatch.setattr(socket, "create_connection", connect_later)
     asyncio.run(session())
     gc.collect()
+
+
+def test_a_socket_that_is_closed_just_when_there_is_something_to_write_is_let_go() -> None:
+    async def session() -> None:
+        async with EmbeddedBroker() as broker:
+            with pytest.raises(BrokerError, match="lost the MQTT broker"):
+                async with door(MqttSettings(port=broker.port)).connection() as link:
+                    sending = asyncio.create_task(link.send(WILL))
+                    await asyncio.sleep(0)  # it has asked to be told when the socket takes more
+                    link._client._sock_close()  # noqa: SLF001 - as paho does when it reads the end
+                    sending.cancel()
+                    await asyncio.wait({sending})
+
+    asyncio.run(session())
 
 
 def test_files_of_tls_are_named_when_they_are_of_no_use(tmp_path: Path) -> None:

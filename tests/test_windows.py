@@ -79,9 +79,9 @@ def test_the_grid_begins_at_zero_wherever_the_source_does() -> None:
     hops = push_all(cutter(), [started(["audio"]), *sound(10.1, 10.3), SourceEnded("cam")])
     assert indices(hops) == [40, 41]
     assert hops[0].heard.tolist() == [False] * 1600 + [True] * 2400
-    assert hops[1].heard.tolist() == [True] * 800 + [False] * 3200
     assert not hops[0].samples[:1600].any()
-    assert not hops[1].samples[800:].any()
+    assert hops[1].heard.tolist() == [True] * 800
+    assert hops[1].span == Span(ms(10_250), ms(10_300))
 
 
 def test_a_frame_belongs_to_the_hop_that_it_starts_in() -> None:
@@ -328,7 +328,7 @@ def test_a_stall_cuts_what_is_there_and_the_rest_of_that_hop_is_late() -> None:
     push_all(stage, [started(["audio"]), *sound(0, 0.3)])
     hops = push_all(stage, [SourceStalled("cam", ms(5_300))])
     assert indices(hops) == [1]
-    assert hops[0].heard.tolist() == [True] * 800 + [False] * 3200
+    assert hops[0].heard.tolist() == [True] * 800
     later = push_all(stage, [chunk_ms(400, 500), *sound(0.5, 0.8)])
     assert indices(later) == [2]
     assert stage.metrics.dropped == {"late_samples": 1600}

@@ -121,8 +121,7 @@ class ChainRunner:
         self._count_in_flight(-1)
         if self._clock_offset_ns is not None:
             captured_ns = self._clock_offset_ns + scores.span.end_ns
-            lag_ns = max(0, self._clock.monotonic_ns() - captured_ns)  # a last hop is filled up
-            self.gauge.lag_ms = round(lag_ns / 1e6, 1)
+            self.gauge.lag_ms = round((self._clock.monotonic_ns() - captured_ns) / 1e6, 1)
         if self._to_say.full():
             self.metrics.drop("sinks_behind")
         else:

@@ -4,14 +4,18 @@ import asyncio
 import os
 import secrets
 import signal
-from typing import Final, NoReturn
+import threading
+from typing import Final
 
 from mmstream.errors import MmstreamError
 from mmstream.runtime.local import LocalRuntime
 
 STRICT_SECS: Final = 10.0
 """With `strict`, everything must have been reached by then."""
+SHUTDOWN_SECS: Final = 2.8
+"""After a signal the process is gone by then, whatever hangs."""
 EXIT_INTERRUPTED: Final = 130
+EXIT_TOO_LATE: Final = 1
 
 
 def new_boot_id() -> str:
@@ -52,12 +56,12 @@ async def serve(
 
 def _on_signal(runtime: LocalRuntime) -> None:
     if runtime.stopping:
-        _exit_now()
+        os._exit(EXIT_INTERRUPTED)
+    # Somebody who has stopped reading our pipe, or a disk that hangs, must not hold us up.
+    deadline = threading.Timer(SHUTDOWN_SECS, os._exit, [EXIT_TOO_LATE])
+    deadline.daemon = True
+    deadline.start()
     runtime.stop()
-
-
-def _exit_now() -> NoReturn:
-    os._exit(EXIT_INTERRUPTED)
 
 
 def _first_own(errors: BaseExceptionGroup[BaseException]) -> BaseException:

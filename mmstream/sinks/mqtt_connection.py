@@ -3,7 +3,8 @@
 What aiomqtt leaves to us: it neither reconnects nor falls back to an older protocol; `publish`
 waits out its whole timeout when the broker dies; a broker that hangs up before it has answered
 is noticed only by timeout; what a broker refuses to take (an MQTT 5 reason code) counts as done;
-and a `Client` that is used again may send what the last connection had given up.
+it may watch a socket that was closed in the meantime; and a `Client` that is used again may send
+what the last connection had given up.
 """
 
 import asyncio
@@ -276,6 +277,16 @@ class Link(aiomqtt.Client):
             raise ConnectionAbortedError(msg)
         self.is_reached = True
         super()._on_socket_open(client, userdata, sock)
+
+    def _on_socket_register_write(
+        self, client: PahoClient, userdata: object, sock: PahoSocket
+    ) -> None:
+        self._loop.call_soon_threadsafe(self._write_when_possible, sock)
+
+    def _write_when_possible(self, sock: PahoSocket) -> None:
+        """aiomqtt does not look again: by now the file number may be closed, or another's."""
+        if self._client.socket() is sock:
+            self._loop.add_writer(sock.fileno(), self._client.loop_write)
 
     def _on_disconnect(
         self,

@@ -1,0 +1,542 @@
+"""One source's way through the graph, with a real worker thread and a real loop."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+
+import numpy as np
+import pytest
+from streams import (
+    BEEP,
+    HOP_NS,
+    ListReader,
+    Script,
+    ScriptedSource,
+    chunk_ms,
+    frame,
+    ms,
+    pictures,
+    sound,
+    started,
+    steady,
+    until,
+)
+
+from mmstream.clock import Clock, ManualClock, SystemClock
+from mmstream.errors import SourceError
+from mmstream.heads.events import EventHead, LabelSettings
+from mmstream.media import Hop, MediaItem, Series
+from mmstream.messages import Event, NumberedStamp, Published
+from mmstream.runtime import chain, outlet
+from mmstream.runtime.capture import ThreadedSource
+from mmstream.runtime.chain import Chain, ChainRunner
+from mmstream.runtime.outlet import Outlet
+from mmstream.sinks.memory import MemorySink
+from mmstream.stages import Source
+from mmstream.windows import HopCutter, HopSettings
+from mmstream.worker import Worker, WorkerSettings
+
+
+class Rig:
+    """A runner with a worker thread and one sink."""
+
+    def __init__(
+        self,
+        source: Source,
+        script: Script,
+        *,
+        sink: MemorySink | None = None,
+        clock: Clock | None = None,
+        settings: LabelSettings | None = None,
+    ) -> None:
+        self.clock = clock or SystemClock()
+        self.sink = sink or MemorySink()
+        self.worker = Worker([script], WorkerSettings(max_batch=1), self.clock, self._deliver)
+        self.outlet = Outlet(node="home", boot_id="b", clock=self.clock, sinks=[self.sink])
+        events = {} if settings is None else {BEEP.name: settings}
+        head = EventHead(node="home", source="cam", labels=[BEEP], settings=events)
+        cutter = HopCutter("cam", HopSettings(), live=source.live)
+        self.runner = ChainRunner(Chain(source, cutter, head), self.worker, self.outlet, self.clock)
+        self.cut = cutter.metrics
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def _deliver(self, scored: Sequence[object]) -> None:
+        assert self._loop is not None
+        for one in scored:
+            self._loop.call_soon_threadsafe(self.runner.deliver, one)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[asyncio.Task[None]]:
+        """Gives the capture task; at the end comes a clean shutdown."""
+        self._loop = asyncio.get_running_loop()
+        working = asyncio.create_task(asyncio.to_thread(self.worker.run))
+        speaking = asyncio.create_task(self.runner.speak())
+        feeding = asyncio.create_task(self.outlet.feeds[0].run())
+        capturing = asyncio.create_task(self.runner.capture())
+        try:
+            yield capturing
+        finally:
+            capturing.cancel()
+            await asyncio.wait([capturing])
+            await self.runner.finish()
+            await speaking
+            await self.outlet.feeds[0].finish()
+            self.worker.close()
+            await asyncio.gather(working, feeding)
+
+    async def play(self) -> None:
+        """Until the source has ended."""
+        async with self.running() as capturing:
+            await capturing
+
+    @property
+    def events(self) -> list[tuple[str, float, str | None]]:
+        """(type, instant, end reason) of what was said."""
+        return [
+            (one.type, one.t_start if one.t_end is None else one.t_end, one.end_reason)
+            for one in self.sink.contents(Event)
+        ]
+
+
+def pulse(one: Hop) -> Mapping[str, Series]:
+    """On for the first half of each hop."""
+    at_ns = np.array([one.span.start_ns, one.span.start_ns + HOP_NS // 2], np.int64)
+    return {BEEP.name: Series(at_ns, np.array([0.9, 0.1], np.float32))}
+
+
+PULSE = LabelSettings(for_secs=0.05, within_secs=0.1, min_off_secs=0)
+
+
+def a_file(*items: MediaItem | Exception) -> ThreadedSource:
+    return ThreadedSource(ListReader(items))
+
+
+def indices(script: Script) -> list[int]:
+    return [one.index for one, _ in script.given]
+
+
+def test_a_file_is_told_from_start_to_end() -> None:
+    script = Script(steady(0.9))
+    rig = Rig(a_file(started(["audio"]), *sound(0, 2)), script)
+    asyncio.run(rig.play())
+    assert rig.events == [("start", 0.0, None), ("end", 2.0, "source_ended")]
+    assert indices(script) == list(range(8))
+    assert script.forgotten == ["cam"]  # at its start; at its end no batch follows
+    assert rig.runner.error is None
+    assert rig.runner.gauge.state == "offline"
+    assert rig.runner.settled.is_set()
+    assert rig.runner.metrics.n_in == 8 + 2
+    assert rig.runner.metrics.n_out == 2
+
+
+class SlowSink(MemorySink):
+    """Takes its time for each message."""
+
+    async def publish(self, message: Published) -> None:
+        await asyncio.sleep(0.002)
+        await super().publish(message)
+
+
+def test_a_file_loses_nothing_to_a_slow_sink(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outlet, "MAX_QUEUED", 2)
+    script = Script(pulse)
+    rig = Rig(a_file(started(["audio"]), *sound(0, 20)), script, sink=SlowSink(), settings=PULSE)
+    asyncio.run(rig.play())
+    assert [kind for kind, *_ in rig.events] == ["start", "end"] * 80
+    assert indices(script) == list(range(80))
+    assert not rig.runner.metrics.dropped
+    stamps = [message.stamp for message in rig.sink.messages]
+    assert [one.seq for one in stamps if isinstance(one, NumberedStamp)] == list(range(160))
+
+
+def test_a_file_waits_for_a_slow_scorer_and_nothing_piles_up() -> None:
+    waiting: list[int] = []
+
+    def watch(one: Hop) -> Mapping[str, Series]:
+        waiting.append(rig.worker.metrics.n_in - rig.runner.metrics.n_in)
+        return pulse(one)
+
+    script = Script(watch, secs_per_batch=0.001)
+    rig = Rig(a_file(started(["audio"]), *sound(0, 25)), script, settings=PULSE)
+    asyncio.run(rig.play())
+    assert max(waiting) <= chain.MAX_IN_FLIGHT
+    assert max(waiting) > chain.MAX_IN_FLIGHT // 2
+    assert indices(script) == list(range(100))
+    assert rig.events[-1] == ("end", 24.875, "quiet")
+
+
+def test_what_a_file_leaves_at_its_end_waits_for_room_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chain, "MAX_IN_FLIGHT", 2)
+    monkeypatch.setattr(chain, "MAX_TO_SAY", 4)
+    monkeypatch.setattr(outlet, "MAX_QUEUED", 1)
+    # Pictures never come: all 32 hops settle at the end of the file.
+    source = a_file(started(), *sound(0, 8))
+    rig = Rig(source, Script(pulse), sink=SlowSink(), settings=PULSE)
+    asyncio.run(rig.play())
+    assert [kind for kind, *_ in rig.events] == ["start", "end"] * 32
+    assert not rig.runner.metrics.dropped
+
+
+def test_a_file_that_breaks_off_is_told_up_to_there(caplog: pytest.LogCaptureFixture) -> None:
+    source = a_file(started(["audio"]), *sound(0, 1), SourceError("cam.mp4 is cut off"))
+    rig = Rig(source, Script(steady(0.9)))
+    asyncio.run(rig.play())
+    assert rig.events == [("start", 0.0, None), ("end", 1.0, "source_ended")]
+    assert str(rig.runner.error) == "cam.mp4 is cut off"
+    health = rig.runner.gauge.health()
+    assert (health.state, health.reason) == ("offline", "cam.mp4 is cut off")
+    assert [record.message for record in caplog.records if record.levelno == logging.ERROR] == [
+        "cam: cam.mp4 is cut off"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("item", "reason"),
+    [
+        (ZeroDivisionError("rtsp://me:secret@cam/1"), "ZeroDivisionError: rtsp://***@cam/1"),
+        (frame(0), "StateError: cam sent video that its SourceStarted did not announce"),
+    ],
+)
+def test_a_defect_of_a_source_is_its_own_failure(
+    item: MediaItem | Exception, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig = Rig(a_file(started(["audio"]), *sound(0, 1), item), Script(steady(0.9)))
+    with caplog.at_level(logging.ERROR):
+        asyncio.run(rig.play())
+    assert rig.events[-1] == ("end", 1.0, "source_ended")
+    assert isinstance(rig.runner.error, SourceError)
+    assert str(rig.runner.error) == reason
+    assert "secret" not in caplog.text
+
+
+def test_a_new_start_in_the_middle_ends_events_and_forgets() -> None:
+    script = Script(steady(0.9))
+    again = started(["audio"], utc_offset_ns=1_000_000_000_000)
+    rig = Rig(a_file(started(["audio"]), *sound(0, 1), again, *sound(0, 1)), script)
+    asyncio.run(rig.play())
+    assert rig.events == [
+        ("start", 0.0, None),
+        ("end", 1.0, "source_ended"),
+        ("start", 1000.0, None),
+        ("end", 1001.0, "source_ended"),
+    ]
+    assert [(one.index, one.gap_before) for one, _ in script.given][3:6] == [
+        (3, False),
+        (0, True),
+        (1, False),
+    ]
+    assert script.forgotten == ["cam", "cam"]
+
+
+def test_latency_counts_from_the_capture_of_what_decided() -> None:
+    clock = ManualClock(monotonic_ns=100_000_000_000)
+    items = [started(["audio"], clock_offset_ns=ms(98_000)), *sound(0, 1)]
+    rig = Rig(a_file(*items), Script(steady(0.9)), clock=clock)
+    asyncio.run(rig.play())
+    stamps = [message.stamp for message in rig.sink.messages]
+    # It is 100 s; enough had been heard at 98.2 s, and the end was at 99 s.
+    assert [one.latency_ms for one in stamps if isinstance(one, NumberedStamp)] == [1800.0, 1000.0]
+    assert rig.runner.metrics.latencies.percentile_ms(100) == 1800.0
+    assert rig.runner.gauge.lag_ms == 1000.0
+
+
+def test_an_end_said_after_a_new_start_is_measured_on_the_old_clock() -> None:
+    clock = ManualClock(monotonic_ns=100_000_000_000)
+    items = [started(["audio"], clock_offset_ns=ms(98_000)), *sound(0, 1)]
+    items += [started(["audio"], clock_offset_ns=0), *sound(99, 100)]
+    rig = Rig(a_file(*items), Script(steady(0.9)), clock=clock)
+    asyncio.run(rig.play())
+    stamps = [message.stamp for message in rig.sink.messages]
+    assert [one.latency_ms for one in stamps if isinstance(one, NumberedStamp)] == [
+        1800.0,
+        1000.0,
+        800.0,
+        0.0,
+    ]
+
+
+def test_media_read_faster_than_it_plays_has_no_latency() -> None:
+    rig = Rig(a_file(started(["audio"]), *sound(0, 1)), Script(steady(0.9)))
+    asyncio.run(rig.play())
+    assert [getattr(message.stamp, "latency_ms", 1) for message in rig.sink.messages] == [None] * 2
+    assert rig.runner.gauge.lag_ms is None
+
+
+def test_a_live_source_is_opened_again_with_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chain, "FIRST_RETRY_SECS", 0.001)
+    delays: list[float] = []
+
+    def draw(low: float, high: float) -> float:
+        assert (low, high) == (0.5, 1.0)
+        delays.append(high)
+        return high
+
+    monkeypatch.setattr(chain.random, "uniform", draw)
+    script = Script(steady(0.9))
+
+    async def play(n: int) -> AsyncIterator[MediaItem]:
+        if n in (2, 3):
+            msg = "connection refused"
+            raise SourceError(msg)
+        yield started(["audio"], clock_offset_ns=0)
+        for item in sound(10 * n, 10 * n + 1):
+            yield item
+        if n == 4:
+            await asyncio.Event().wait()
+
+    source = ScriptedSource(play)
+    rig = Rig(source, script)
+
+    async def scenario() -> None:
+        async with rig.running():
+            await until(lambda: len(script.given) == 8)
+            assert rig.runner.gauge.state == "online"
+            assert rig.runner.error is None
+
+    asyncio.run(scenario())
+    assert rig.events == [
+        ("start", 10.0, None),
+        ("end", 11.0, "source_ended"),
+        ("start", 40.0, None),
+        ("end", 41.0, "shutdown"),
+    ]
+    assert rig.runner.gauge.n_restarts == 3
+    assert len(delays) == 3
+    assert [one.gap_before for one, _ in script.given] == [False] * 4 + [True] + [False] * 3
+    assert script.forgotten == ["cam", "cam"]
+
+
+def test_between_two_attempts_it_waits_longer_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    go_on = asyncio.sleep
+
+    async def sleep(secs: float) -> None:
+        slept.append(secs)
+        await go_on(0)
+
+    async def refuse(_: int) -> AsyncIterator[MediaItem]:
+        msg = "connection refused"
+        raise SourceError(msg)
+        yield started()
+
+    monkeypatch.setattr(chain.asyncio, "sleep", sleep)
+    monkeypatch.setattr(chain.random, "uniform", lambda _, high: high)
+    source = ScriptedSource(refuse)
+    rig = Rig(source, Script(steady(0.9)))
+
+    async def scenario() -> None:
+        async with rig.running():
+            while source.n_opened < 12:
+                await go_on(0.001)
+            assert rig.runner.settled.is_set()
+
+    asyncio.run(scenario())
+    waits = [secs for secs in slept if secs != 0.05]
+    assert waits[:9] == [0.5, 1, 2, 4, 8, 16, 32, 60, 60]
+
+
+def test_a_stall_ends_events_and_the_source_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chain, "STALL_SECS", 0.05)
+    script = Script(steady(0.9))
+    states: list[str] = []
+
+    async def play(_: int) -> AsyncIterator[MediaItem]:
+        yield started(["audio"], clock_offset_ns=0)
+        for item in sound(0, 1):
+            yield item
+        await until(lambda: rig.runner.gauge.state == "stalled")
+        await until(lambda: len(rig.events) == 2)
+        states.append(rig.runner.gauge.health().reason)
+        for item in sound(20, 21):
+            yield item
+        states.append(rig.runner.gauge.state)
+        await asyncio.Event().wait()
+
+    source = ScriptedSource(play)
+    rig = Rig(source, script)
+
+    async def scenario() -> None:
+        async with rig.running():
+            await until(lambda: len(rig.events) == 3)
+
+    asyncio.run(scenario())
+    assert states == ["nothing came for 0.05 s", "online"]
+    assert source.n_opened == 1
+    assert rig.events == [
+        ("start", 0.0, None),
+        ("end", 1.0, "source_stalled"),
+        ("start", 20.0, None),
+        ("end", 21.0, "shutdown"),
+    ]
+    assert rig.runner.gauge.n_restarts == 0
+
+
+def test_a_stall_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chain, "STALL_SECS", 0.01)
+
+    async def play(_: int) -> AsyncIterator[MediaItem]:
+        yield started(["audio"])
+        await asyncio.Event().wait()
+
+    rig = Rig(ScriptedSource(play), Script(steady(0.9)))
+
+    async def scenario() -> None:
+        async with rig.running():
+            await until(lambda: rig.runner.gauge.state == "stalled")
+            await until(lambda: rig.runner.metrics.n_in == 2)  # its start and its stall
+            await asyncio.sleep(0.15)  # three more looks of the watchdog
+            assert rig.runner.metrics.n_in == 2
+
+    asyncio.run(scenario())
+
+
+def test_a_file_never_stalls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chain, "STALL_SECS", 0.0)
+
+    class Slow(ListReader):
+        @contextmanager
+        def read(self) -> Iterator[Iterator[MediaItem]]:
+            yield self._slowly()
+
+        def _slowly(self) -> Iterator[MediaItem]:
+            yield started(["audio"])
+            SystemClock().sleep(0.12)
+            yield from sound(0, 1)
+
+    rig = Rig(ThreadedSource(Slow([])), Script(steady(0.9)))
+    asyncio.run(rig.play())
+    assert rig.events == [("start", 0.0, None), ("end", 1.0, "source_ended")]
+    assert rig.runner.metrics.n_in == 1 + 4 + 1  # no stall among it
+
+
+def test_stopping_says_what_is_cut_and_ends_what_is_open() -> None:
+    script = Script(steady(0.9))
+
+    async def play(_: int) -> AsyncIterator[MediaItem]:
+        yield started(["audio"])
+        for item in sound(0, 1.1):
+            yield item
+        await asyncio.Event().wait()
+
+    rig = Rig(ScriptedSource(play), script)
+
+    async def scenario() -> None:
+        async with rig.running():
+            await until(lambda: len(script.given) == 4)
+
+    asyncio.run(scenario())
+    assert indices(script) == [0, 1, 2, 3, 4]
+    assert rig.events == [("start", 0.0, None), ("end", 1.25, "shutdown")]
+
+
+def test_hops_that_waited_for_room_when_it_was_stopped_are_not_lost() -> None:
+    source = a_file(started(), *sound(0, 8), frame(ms(8_000)))  # settles 32 hops at once
+    script = Script(steady(0.9), secs_per_batch=0.002)
+    rig = Rig(source, script)
+
+    async def scenario() -> None:
+        async with rig.running():
+            await until(lambda: len(script.given) == 2)
+
+    asyncio.run(scenario())
+    assert indices(script) == list(range(33))
+    assert rig.events[-1] == ("end", 8.25, "shutdown")
+
+
+def test_hops_that_are_not_scored_in_time_at_a_stop_are_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(chain, "DRAIN_SECS", 0.02)
+    script = Script(steady(0.9), secs_per_batch=0.1)
+    rig = Rig(a_file(started(["audio"]), *sound(0, 10)), script)
+
+    async def scenario() -> None:
+        async with rig.running():
+            await until(lambda: rig.worker.metrics.n_in == chain.MAX_IN_FLIGHT)
+
+    asyncio.run(scenario())
+    n_lost = rig.runner.metrics.dropped["unscored_at_shutdown"]
+    assert n_lost > 0
+    assert rig.cut.n_out - rig.runner.metrics.n_in + 1 == n_lost  # one item was the start
+    assert len(script.given) < 4  # what nobody waits for is not scored
+
+
+def test_scores_that_slow_sinks_hold_up_are_counted_for_live(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(chain, "MAX_TO_SAY", 4)
+    monkeypatch.setattr(outlet, "MAX_QUEUED", 1)
+    let_go = asyncio.Event()
+
+    class Stuck(MemorySink):
+        async def publish(self, message: Published) -> None:
+            await let_go.wait()
+            await super().publish(message)
+
+    async def play(_: int) -> AsyncIterator[MediaItem]:
+        yield started(["audio"])
+        for item in sound(0, 10):
+            yield item
+            await asyncio.sleep(0)
+        await asyncio.Event().wait()
+
+    script = Script(pulse)
+    rig = Rig(ScriptedSource(play), script, sink=Stuck(), settings=PULSE)
+
+    async def scenario() -> None:
+        async with rig.running():
+            await until(lambda: rig.cut.n_out == 40)
+            await until(lambda: rig.worker.metrics.n_out + n_dropped() == 40)
+            let_go.set()
+
+    def n_dropped() -> int:
+        return rig.worker.metrics.dropped["hop_dropped"]
+
+    asyncio.run(scenario())
+    n_behind = rig.runner.metrics.dropped["sinks_behind"]
+    assert n_behind > 0
+    # The start, and every hop but those: said, dropped by the worker, or counted as behind.
+    assert rig.runner.metrics.n_in == 1 + 40 - n_behind - n_dropped()
+    assert rig.events[-1][0] == "end"
+
+
+def test_the_gauge_sees_what_passes() -> None:
+    source = a_file(started(), *pictures(0, 1, fps=25), *sound(0, 1))
+    rig = Rig(source, Script(steady(0.1)))
+
+    async def scenario() -> None:
+        async with rig.running() as capturing:
+            await capturing
+            assert rig.runner.changed.is_set()
+
+    asyncio.run(scenario())
+    assert [stage.name for stage in rig.runner.stages] == [
+        "capture/cam",
+        "windows/cam",
+        "heads/cam",
+    ]
+    assert rig.runner.gauge.status().reason == "ended"
+
+
+def test_late_items_do_not_stop_a_live_source() -> None:
+    script = Script(steady(0.9))
+
+    async def play(_: int) -> AsyncIterator[MediaItem]:
+        yield started()
+        for item in (*sound(0, 1), *pictures(0, 0.2), chunk_ms(0, 100), *pictures(0.9, 0.5)):
+            yield item
+        for item in (*sound(1, 2), frame(0), frame(ms(1_900)), frame(ms(1_900)), frame(ms(1_200))):
+            yield item
+        await asyncio.Event().wait()
+
+    rig = Rig(ScriptedSource(play), script)
+
+    async def scenario() -> None:
+        async with rig.running():
+            await until(lambda: rig.cut.n_in == 1 + 50 + 4 + 1 + 50 + 4)
+            assert rig.runner.gauge.state == "online"
+
+    asyncio.run(scenario())
+    assert indices(script) == list(range(8))
+    assert rig.cut.dropped == {"late_frames": 5, "late_samples": 1600, "backward_frames": 2}
