@@ -2,13 +2,15 @@
 
 Latency is from a hop's last item (the one that settles it) leaving the capture thread to that
 hop at a scorer that does nothing. CPU is that of the whole process, less a run of the producer
-alone. All three runs use the same paced producer, one after the other.
+alone. All three use the same paced producer and take turns, as these machines are noisy: the
+figures are medians over the rounds.
 """
 
 import asyncio
 import resource
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from statistics import median
 from threading import Thread
 from typing import Final
 
@@ -36,7 +38,8 @@ from mmstream.stages import Load
 from mmstream.windows import HopCutter, HopSettings
 from mmstream.worker import WorkerSettings
 
-SECS: Final = 20
+SECS: Final = 5
+ROUNDS: Final = 7
 FPS: Final = 30
 RATE_HZ: Final = 16_000
 CHUNK: Final = 320
@@ -61,9 +64,10 @@ class Run(BaseModel):
 
 
 class Overhead(BaseModel):
-    """The graph beside the queue."""
+    """The graph beside the queue: medians over the rounds."""
 
     secs: int
+    rounds: int
     mmstream: Run
     asyncio_queue: Run
     producer_cpu_ms_per_media_sec: float
@@ -127,20 +131,29 @@ class NoScorer:
         """There is nothing to forget."""
 
 
-def measure(secs: int = SECS) -> Overhead:
-    """Three runs of `secs` seconds each."""
+def measure(secs: int = SECS, rounds: int = ROUNDS) -> Overhead:
+    """`rounds` times all three for `secs` seconds each, one after the other; medians of rounds."""
     items = _items(secs)
     settling = _settling(items)
-    producer_ms = _cpu_ms(lambda: _run_producer(items)) / secs
-    queue_us: list[float] = []
-    queue_ms = _cpu_ms(lambda: queue_us.extend(asyncio.run(_run_queue(items, settling)))) / secs
-    graph_us: list[float] = []
-    graph_ms = _cpu_ms(lambda: graph_us.extend(asyncio.run(_run_graph(items, settling)))) / secs
+    producers_ms: list[float] = []
+    queues: list[Run] = []
+    graphs: list[Run] = []
+    for _ in range(rounds):
+        before_ms = _cpu_ms()
+        _run_producer(items)
+        producer_ms = (_cpu_ms() - before_ms) / secs
+        producers_ms.append(producer_ms)
+        for run, runs in ((_run_queue, queues), (_run_graph, graphs)):
+            before_ms = _cpu_ms()
+            latencies_us = asyncio.run(run(items, settling))
+            cpu_ms = (_cpu_ms() - before_ms) / secs
+            runs.append(_run(latencies_us, cpu_ms - producer_ms))
     return Overhead(
         secs=secs,
-        mmstream=_run(graph_us, graph_ms - producer_ms),
-        asyncio_queue=_run(queue_us, queue_ms - producer_ms),
-        producer_cpu_ms_per_media_sec=round(producer_ms, 2),
+        rounds=rounds,
+        mmstream=_median(graphs),
+        asyncio_queue=_median(queues),
+        producer_cpu_ms_per_media_sec=round(median(producers_ms), 2),
     )
 
 
@@ -149,7 +162,7 @@ def table(found: Overhead) -> str:
     graph, queue = found.mmstream, found.asyncio_queue
     more_us = graph.p50_us - queue.p50_us
     more_ms = graph.cpu_ms_per_media_sec - queue.cpu_ms_per_media_sec
-    heading = f"640x480@{FPS} + 20 ms audio, {found.secs} s each"
+    heading = f"640x480@{FPS} + 20 ms audio, {found.rounds} x {found.secs} s"
     lines = [f"{heading:<34} p50 us   p99 us  CPU ms per media-second"]
     for name, run in (("asyncio.Queue", queue), ("mmstream", graph)):
         lines.append(f"{name:<32}{run.p50_us:9.0f}{run.p99_us:9.0f}{run.cpu_ms_per_media_sec:8.2f}")
@@ -239,15 +252,15 @@ async def _run_graph(items: Sequence[MediaItem], settling: dict[int, int]) -> li
     return [(scorer.arrived_ns[i] - reader.left_ns[settling[i]]) / 1e3 for i in hops]
 
 
-def _cpu_ms(work: Callable[[], None]) -> float:
-    before_secs = _cpu_secs()
-    work()
-    return (_cpu_secs() - before_secs) * 1e3
+def _median(runs: Sequence[Run]) -> Run:
+    fields = {name: median(getattr(run, name) for run in runs) for name in Run.model_fields}
+    return Run.model_validate(fields)
 
 
-def _cpu_secs() -> float:
+def _cpu_ms() -> float:
+    """What this process has used since it began."""
     used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
+    return (used.ru_utime + used.ru_stime) * 1e3
 
 
 def _run(latencies_us: Sequence[float], cpu_ms: float) -> Run:

@@ -74,6 +74,11 @@ class AudioRing:
         return n_refused
 
     @property
+    def n_overwritten(self) -> int:
+        """Samples pushed out by newer ones so far."""
+        return self._n_overwritten
+
+    @property
     def start_ns(self) -> int:
         """The oldest instant held."""
         return samples_to_ns(self._start, self.rate_hz)

@@ -156,23 +156,26 @@ class HopCutter:
             self._floor = self._next
             self._next = max(self._next, index)
             self._gap, self._has_cut = True, False
-        elif not self._has_cut and self._is_open(index):
+        elif not self._has_cut and self._may_still_begin(stream, start_ns):
             self._next = min(self._next, index)
         return rest
 
-    def _is_open(self, index: int) -> bool:
-        """Whether a hop before the next one may still be given."""
-        return index >= self._floor and (index + 1) * self._hop_ns > self._settled_until_ns()
+    def _may_still_begin(self, stream: StreamKind, start_ns: int) -> bool:
+        """Whether an item may have a hop before the next one: not late, nor a step back."""
+        index = start_ns // self._hop_ns
+        is_settled = (index + 1) * self._hop_ns <= self._settled_until_ns()
+        is_back = start_ns < self._bounds.get(stream, start_ns)
+        return index >= self._floor and not is_settled and not is_back
 
     def _take_audio(self, chunk: AudioChunk) -> None:
-        next_ns, before = self._next_start_ns(), self._audio.statistics()
-        oldest_ns = chunk.start_ns if before.span is None else before.span.start_ns
+        next_ns = self._next_start_ns()
+        oldest_ns, n_overwritten = self._audio.start_ns, self._audio.n_overwritten
         n_late = max(
             0, min(chunk.samples.size, ns_to_samples(next_ns - chunk.start_ns, chunk.rate_hz))
         )
         n_refused = self._audio.write(chunk)
         n_cut = max(0, ns_to_samples(next_ns - oldest_ns, chunk.rate_hz))
-        n_gone = self._audio.statistics().n_overwritten - before.n_overwritten
+        n_gone = self._audio.n_overwritten - n_overwritten
         if n_late > 1:
             self.metrics.drop("late_samples", n_late)
         if n_refused > n_late:

@@ -125,7 +125,7 @@ class _Handoff:
             is_ended = self._is_ended
             while (item := self._take()) is not None:
                 yield item
-                if self._lossy:
+                if self._lossy and self._items:
                     await asyncio.sleep(0)  # while we catch up, others must get their turn
             if is_ended:
                 break

@@ -27,13 +27,13 @@ class SourceGauge:
         self._since_utc_ns = since_utc_ns
         self._streams: frozenset[StreamKind] = frozenset()
         self._frames_ns: deque[int] = deque(maxlen=1024)
-        self._energies: deque[tuple[int, float, int]] = deque(maxlen=1024)
+        self._chunks: deque[AudioChunk] = deque(maxlen=1024)
 
     def enter(self, state: HealthState, reason: str, utc_ns: int) -> None:
         """The source is now in this state; what does not come has no rate and no level."""
         if state in ("stalled", "offline"):
             self._frames_ns.clear()
-            self._energies.clear()
+            self._chunks.clear()
         self.state, self._reason, self._since_utc_ns = state, reason, utc_ns
 
     def see(self, item: object) -> None:
@@ -42,12 +42,11 @@ class SourceGauge:
             case SourceStarted():
                 self._streams = item.streams
                 self._frames_ns.clear()
-                self._energies.clear()
+                self._chunks.clear()
             case VideoFrame():
                 self._frames_ns.append(item.start_ns)
             case AudioChunk():
-                energy = float(np.dot(item.samples, item.samples))
-                self._energies.append((item.end_ns, energy, item.samples.size))
+                self._chunks.append(item)  # measured when somebody asks
 
     def status(self) -> SourceStatus:
         """How it is now."""
@@ -80,10 +79,10 @@ class SourceGauge:
     def _dbfs(self) -> float | None:
         if "audio" not in self._streams:
             return None
-        while self._energies and self._energies[0][0] < self._energies[-1][0] - WINDOW_NS:
-            self._energies.popleft()
-        energy = sum(energy for _, energy, _ in self._energies)
-        n_samples = sum(n for _, _, n in self._energies)
+        while self._chunks and self._chunks[0].end_ns < self._chunks[-1].end_ns - WINDOW_NS:
+            self._chunks.popleft()
+        energy = sum(float(np.dot(chunk.samples, chunk.samples)) for chunk in self._chunks)
+        n_samples = sum(chunk.samples.size for chunk in self._chunks)
         if not 0 < energy < np.inf:  # nothing came, or what came are no numbers
             return QUIETEST_DBFS
         return round(max(QUIETEST_DBFS, 10 * float(np.log10(energy / n_samples))), 1)

@@ -30,8 +30,10 @@ from mmstream.worker import Worker, WorkerSettings
 STATS_SECS: Final = 10.0
 FINISH_SECS: Final = 1.0
 """When we are told to stop: how long the queue of a sink may take to empty."""
-SAY_SECS: Final = 2.0
+SAY_SECS: Final = 1.2
 """When we are told to stop: how long the last hops may take to be scored and said."""
+GOODBYE_SECS: Final = 0.3
+"""When we are told to stop: how long the last health and stats may wait for room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +220,7 @@ class LocalRuntime:
             for task in speaking:
                 task.cancel()  # one that is not done yet waits for a sink that hangs
         if self._graph.reports:
-            await self._patiently(self._say_goodbye(), FINISH_SECS)
+            await self._patiently(self._say_goodbye(), GOODBYE_SECS)
 
     async def _say_goodbye(self) -> None:
         for runner in self._runners.values():

@@ -10,6 +10,7 @@ picture, then what waits in the outbox, oldest first, and from then on whatever 
 
 import asyncio
 import logging
+from collections.abc import Iterable
 from contextlib import suppress
 from random import SystemRandom
 from typing import Final
@@ -30,8 +31,8 @@ CLOSE_SECS: Final = 2.0
 FIRST_RETRY_SECS: Final = 0.5
 LAST_RETRY_SECS: Final = 60.0
 """The pause between attempts doubles from the first to the last, and is jittered down to half."""
-BATCH: Final = 16
-"""Messages under way at once: on a slow link, waiting for each answer would cost a round trip."""
+WINDOW: Final = 16
+"""Messages under way at once: waiting for each acknowledgement would cost a round trip each."""
 MAX_PASSING: Final = 256
 """Messages that need not arrive (statistics, partial captions) on their way to a slow broker."""
 
@@ -68,6 +69,7 @@ class MqttSink:
         self._ended = asyncio.Event()
         self._deadline: asyncio.Timeout | None = None
         self._n_failures = 0
+        self._n_under_way = 0
         self._is_overflowing = False
         self._is_refused = False
         self._logged_error = ""
@@ -163,7 +165,7 @@ class MqttSink:
                 async with asyncio.TaskGroup() as group:
                     watching = group.create_task(link.watch(), name=f"{self.name} watch")
                     await _send_all(link, self._begin(link))
-                    await self._serve(link)
+                    await self._serve(link, group)
                     await _send_all(link, self._picture.farewell())
                     watching.cancel()
             except* aiomqtt.MqttError as errors:
@@ -175,39 +177,56 @@ class MqttSink:
         """The whole picture; what is published from now on comes after it."""
         late = ""
         if self._n_failures:
-            self._outbox.mark_late()
+            self._outbox.start_over()
             late = f"; {len(self._outbox)} messages have waited for it"
         _log.info("connected to the MQTT broker at %s (%s)%s", self._address, link.protocol, late)
         self._retained_due.clear()
         self.last_error = None
         self._logged_error = ""
         self._is_refused = False
+        self._n_under_way = 0
         self._connected.set()
         return self._picture.packets()
 
-    async def _serve(self, link: Link) -> None:
-        while not self._closing.is_set():
+    async def _serve(self, link: Link, group: asyncio.TaskGroup) -> None:
+        """Returns after `close`, once all is acknowledged."""
+        while True:
             self._work.clear()
-            await self._send_waiting(link)
-            self._n_failures = 0  # only now: a broker that takes nothing is not to be hammered
-            self._is_overflowing = False
+            self._send_waiting(link, group)
+            if self._n_under_way == 0:
+                self._n_failures = 0  # only now: a broker that takes nothing is not to be hammered
+                self._is_overflowing = False
+                if self._closing.is_set():
+                    return
             await self._work.wait()
-        await self._send_waiting(link)
 
-    async def _send_waiting(self, link: Link) -> None:
-        while self._retained_due or self._passing or self._outbox:
-            packets = tuple(self._retained_due.values())
+    def _send_waiting(self, link: Link, group: asyncio.TaskGroup) -> None:
+        """Tasks take their first step, which sends, in the order in which they are made."""
+
+        def sent(packets: Iterable[Packet]) -> list[asyncio.Task[None]]:
+            self._n_under_way += 1
+            return [group.create_task(link.send(packet)) for packet in packets]
+
+        if self._retained_due:
+            sends = sent(self._retained_due.values())
             self._retained_due.clear()
-            await _send_all(link, packets)
-            async with asyncio.TaskGroup() as group:
-                for line in (self._passing, self._outbox):
-                    for waiting in line.peek(BATCH):
-                        group.create_task(self._deliver(link, waiting, line))
-            self._note_refusals(link)
+            group.create_task(self._acknowledged(link, sends))
+        for line in (self._passing, self._outbox):
+            for waiting in line.take(WINDOW):
+                sends = sent((self._picture.packet(waiting.message), *waiting.changes))
+                group.create_task(self._delivered(link, sends, waiting, line))
 
-    async def _deliver(self, link: Link, waiting: Waiting, line: Outbox) -> None:
-        """Started in order, so sent in order: every task gets to its `send` without waiting."""
-        await _send_all(link, (self._picture.packet(waiting.message), *waiting.changes))
+    async def _acknowledged(self, link: Link, sends: list[asyncio.Task[None]]) -> None:
+        for send in sends:
+            await send
+        self._n_under_way -= 1
+        self._note_refusals(link)
+        self._work.set()
+
+    async def _delivered(
+        self, link: Link, sends: list[asyncio.Task[None]], waiting: Waiting, line: Outbox
+    ) -> None:
+        await self._acknowledged(link, sends)
         line.pop(waiting.key)
         self.metrics.n_out += 1
 

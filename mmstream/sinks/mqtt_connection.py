@@ -279,13 +279,15 @@ class Link(aiomqtt.Client):
         super()._on_socket_open(client, userdata, sock)
 
     def _on_socket_register_write(
-        self, client: PahoClient, userdata: object, sock: PahoSocket
+        self, _client: PahoClient, _userdata: object, sock: PahoSocket
     ) -> None:
         self._loop.call_soon_threadsafe(self._write_when_possible, sock)
 
     def _write_when_possible(self, sock: PahoSocket) -> None:
-        """aiomqtt does not look again: by now the file number may be closed, or another's."""
-        if self._client.socket() is sock:
+        is_open = (
+            self._client.socket() is sock
+        )  # aiomqtt does not look: the number may be another's
+        if is_open and sock is not None:
             self._loop.add_writer(sock.fileno(), self._client.loop_write)
 
     def _on_disconnect(
@@ -297,7 +299,9 @@ class Link(aiomqtt.Client):
         properties: Properties | None = None,
     ) -> None:
         self._gone.set()
-        if not self._connected.done() and not self._is_aborted:
+        if self._is_aborted:  # nobody waits any more, and a future may have been cancelled
+            return
+        if not self._connected.done():
             self._connected.set_exception(_HungUpError(self._last_words.text))
         super()._on_disconnect(client, userdata, flags, reason_code, properties)
 

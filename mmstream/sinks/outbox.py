@@ -1,6 +1,6 @@
-"""What waits for the broker: numbered messages, in order, bounded.
+"""What waits for the broker, in order and bounded.
 
-The seam for a spool on disk: whatever has `put`, `peek`, `pop` and `mark_late` can stand here.
+The seam for a spool on disk: what has the methods of `Outbox` can stand in its place.
 """
 
 from collections import OrderedDict
@@ -23,18 +23,20 @@ class Waiting:
 
 
 class Outbox:
-    """Numbered messages between `publish` and the broker's acknowledgement, oldest first."""
+    """Messages between `publish` and the broker's acknowledgement, oldest first."""
 
     def __init__(self, limit: int) -> None:
         """Hold at most `limit` messages."""
         self._limit = limit
         self._waiting: OrderedDict[int, Waiting] = OrderedDict()
         self._next_key = 0
+        self._next_to_take = 0
+        """Those before it are under way."""
         self._first_prompt_key = 0
         """Those before it are late."""
 
     def __len__(self) -> int:
-        """How many wait."""
+        """How many wait or are under way."""
         return len(self._waiting)
 
     def put(self, message: Published, changes: tuple[Packet, ...] = ()) -> Waiting | None:
@@ -46,10 +48,13 @@ class Outbox:
         self._next_key += 1
         return evicted
 
-    def peek(self, n: int) -> tuple[Waiting, ...]:
-        """The oldest `n` or fewer; they stay."""
-        oldest = islice(self._waiting.values(), n)
-        return tuple(late(one) if one.key < self._first_prompt_key else one for one in oldest)
+    def take(self, window: int) -> tuple[Waiting, ...]:
+        """The oldest that are not under way, until `window` of them are; they stay."""
+        oldest = islice(self._waiting.values(), window)
+        taken = tuple(one for one in oldest if one.key >= self._next_to_take)
+        if taken:
+            self._next_to_take = taken[-1].key + 1
+        return tuple(late(one) if one.key < self._first_prompt_key else one for one in taken)
 
     def pop(self, key: int) -> None:
         """The broker has it: forget it (nothing happens when it had to make room meanwhile)."""
@@ -61,8 +66,9 @@ class Outbox:
         self._waiting.clear()
         return n_waiting
 
-    def mark_late(self) -> None:
-        """What waits now has waited for the broker to come back."""
+    def start_over(self) -> None:
+        """The broker was away: nothing is under way any more, and what waits is late."""
+        self._next_to_take = 0
         self._first_prompt_key = self._next_key
 
 
