@@ -244,21 +244,20 @@ def test_a_pause_between_attempts_ends_with_close_and_one_more_attempt(
     monkeypatch.setattr(mqtt, "FIRST_RETRY_SECS", 1000)
     monkeypatch.setattr(mqtt, "LAST_RETRY_SECS", 1000)
 
-    async def session() -> Listener:
+    async def session() -> dict[str, str]:
         port = free_port()
         sink = made(port)
-        async with running(sink):
-            await sink.publish(published(event("e")))
-            await until(lambda: sink.last_error is not None, "the first attempt has failed")
-            broker = await EmbeddedBroker(port).__aenter__()
-            listener = await asyncio.to_thread(Listener, port)
-        await asyncio.to_thread(listener.close)
-        await broker.__aexit__(None, None, None)
-        assert sink.metrics.dropped == {}
-        return listener
+        task = asyncio.create_task(sink.run())
+        await sink.publish(published(event("e")))
+        await until(lambda: sink.last_error is not None, "the first attempt has failed")
+        async with EmbeddedBroker(port), listening(port) as listener, asyncio.timeout(10):
+            await sink.close()
+            await task
+            assert sink.metrics.dropped == {}
+            await until(lambda: listener.retained().get(f"{ROOT}/status") == "offline", "goodbye")
+            return listener.retained()
 
-    heard = asyncio.run(session()).retained()
-    assert json.loads(heard[f"{ROOT}/door/event"])["late"] is True
+    assert json.loads(asyncio.run(session())[f"{ROOT}/door/event"])["late"] is True
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
-"""Where messages go: an MQTT broker (`mqtt`), JSON lines (`jsonl`), a list (`memory`).
+"""Where messages go: an MQTT broker (`mqtt`), JSON lines (`jsonl`), a screen (`terminal`), a list
+(`memory`).
 
 `mqtt` is the sink; `mqtt_topics` says which topics and retained values follow from a message,
 `mqtt_connection` is one connection to a broker, `outbox` holds what waits for it. `broker` is a

@@ -24,6 +24,8 @@ CLOSE_SECS: Final = 2.0
 """How long the end of a client may take."""
 NEWEST_LEVEL: Final = 4
 """The protocol level of MQTT 3.1.1."""
+MAX_HEADER: Final = 5
+"""Bytes of the longest fixed header."""
 TOO_NEW: Final = bytes.fromhex("20 03 00 84 00")
 """MQTT 5, section 3.2: CONNACK, unsupported protocol version."""
 
@@ -120,7 +122,7 @@ async def _read_opening(reader: asyncio.StreamReader) -> bytes:
     amqtt takes an MQTT 5 packet apart as if it were 3.1.1 and may wait for ever for its rest.
     """
     opening = await reader.readexactly(2)
-    while opening[-1] & 0x80:  # the remaining length goes on
+    while opening[-1] & 0x80 and len(opening) < MAX_HEADER:  # the remaining length goes on
         opening += await reader.readexactly(1)
     return opening + await reader.readexactly(len(b"\0\4MQTT") + 1)
 
