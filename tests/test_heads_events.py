@@ -189,6 +189,13 @@ def test_an_update_comes_only_when_the_top_score_rose_and_not_too_often() -> Non
     assert (np.diff([one.at_ns for one in decided]) >= ms(1000)).all()
 
 
+def test_a_fast_rise_is_not_told_step_by_step() -> None:
+    stage = head(LabelSettings(update_secs=1.0))
+    rising = [(at, 0.5 + at / 6_000) for at in range(0, 3_000, 100)]
+    decided = feed(stage, rising, until_ms=3_000)
+    assert [one.at_ns for one in decided] == [ms(200), ms(1_200), ms(2_200)]
+
+
 def test_without_a_change_there_is_no_update() -> None:
     decided = feed(head(), every(50, 0, 10_000, 0.8), until_ms=10_000)
     assert told(decided) == [("start", 0.0)]

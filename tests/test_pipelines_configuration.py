@@ -5,12 +5,12 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-import yaml
 from pydantic import ValidationError
 
 from mmstream.config import load
 from mmstream.errors import ConfigError
 from mmstream.pipelines.configuration import SHIPPED, Configuration, find, schemas
+from mmstream.yaml_tree import plain, read_tree
 
 CLIP = {"clip": {"type": "media", "url": "clip.mp4"}}
 
@@ -20,9 +20,7 @@ def test_a_shipped_file_loads_and_names_its_schema(path: Path) -> None:
     settings = load(path, Configuration)
     first = path.read_text("utf-8").splitlines()[0]
     named = path.parent / first.rpartition("=")[2]
-    jsonschema.validate(
-        yaml.safe_load(path.read_text("utf-8")), json.loads(named.read_text("utf-8"))
-    )
+    jsonschema.validate(plain(read_tree(path)), json.loads(named.read_text("utf-8")))
     assert settings.sources
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from streams import RATE_HZ, chunk, chunk_ms, expected_sound, frame, ms
+from streams import RATE_HZ, chunk, chunk_ms, expected_sound, frame, halves, ms
 
 from mmstream.media import AudioChunk, Span, samples_to_ns
 from mmstream.rings import AudioRing, VideoRing
@@ -62,6 +62,15 @@ def test_the_first_to_come_wins_and_the_rest_is_counted() -> None:
     assert all(heard)
     assert held.statistics().n_refused == 160
     assert held.statistics().n_written == 480
+
+
+def test_an_overlapping_chunk_may_be_cut_one_sample_before_the_end() -> None:
+    held = ring()
+    held.write(chunk(0, 160))
+    again = AudioChunk("cam", samples_to_ns(158, RATE_HZ), RATE_HZ, np.full(100, -1, np.float32))
+    first, rest = halves(again, 1)
+    assert (held.write(first), held.write(rest)) == (1, 1)
+    assert held.end_ns == samples_to_ns(258, RATE_HZ)
 
 
 def test_a_chunk_for_time_already_written_changes_nothing() -> None:

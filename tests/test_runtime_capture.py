@@ -233,26 +233,23 @@ def test_no_wake_up_is_lost() -> None:
 
 
 def test_others_get_their_turn_while_a_live_backlog_is_taken() -> None:
-    def endless() -> Iterator[MediaItem]:
-        image = Blank()
-        while not stopped.is_set():
-            yield VideoFrame("cam", 0, image)
+    reader = ListReader(pictures(0, 5), live=True)
 
-    stopped = threading.Event()
+    async def take(items: AsyncIterator[MediaItem]) -> None:
+        async for _ in items:
+            pass
 
-    async def scenario(source: ThreadedSource) -> None:
-        async def take(items: AsyncIterator[MediaItem]) -> None:
-            async for _ in items:
-                pass
-
-        async with source.stream() as items:
+    async def scenario() -> int:
+        n_turns = 0
+        async with ThreadedSource(reader).stream() as items:
+            await until(lambda: reader.n_closed == 1)
             taking = asyncio.create_task(take(items))
-            for _ in range(50):
+            while not taking.done():
                 await asyncio.sleep(0)
-            stopped.set()
-            await taking
+                n_turns += 1
+        return n_turns
 
-    asyncio.run(asyncio.wait_for(scenario(ThreadedSource(Reader(endless(), live=True))), 10))
+    assert asyncio.run(scenario()) >= 100
 
 
 @pytest.mark.parametrize("live", [False, True])
@@ -268,22 +265,26 @@ def test_a_reader_notices_that_nobody_listens(*, live: bool) -> None:
                 closed.set()
 
     async def scenario() -> None:
-        async with ThreadedSource(Endless([], live=live)).stream() as items:
+        source = ThreadedSource(Endless([], live=live))
+        async with source.stream() as items:
             assert isinstance(await anext(items), VideoFrame)
+            await until(lambda: counts(source).n_in > capture.MAX_ITEMS)  # it waits for room
 
     asyncio.run(scenario())
     assert closed.wait(5)
     assert in_thread("cam.capture") == []
 
 
-def test_a_read_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_read_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch, *, ends: bool) -> None:
     monkeypatch.setattr(capture, "JOIN_SECS", 0.05)
     let_go = threading.Event()
 
     def hanging() -> Iterator[MediaItem]:
         yield frame(0)
         let_go.wait(10)
-        yield frame(1)
+        if not ends:
+            yield frame(1)
 
     async def scenario() -> None:
         async with ThreadedSource(Reader(hanging())).stream() as items:

@@ -503,6 +503,30 @@ def test_scores_that_slow_sinks_hold_up_are_counted_for_live(
     assert rig.events[-1][0] == "end"
 
 
+def test_a_live_source_that_ends_under_overload_still_ends_its_events() -> None:
+    script = Script(steady(0.9), secs_per_batch=0.003)
+
+    async def play(n: int) -> AsyncIterator[MediaItem]:
+        yield started(["audio"])
+        if n > 1:
+            await asyncio.Event().wait()
+        for item in sound(0, 1):
+            yield item
+        await until(lambda: len(rig.events) == 1)
+        for item in sound(1, 20):
+            yield item
+
+    rig = Rig(ScriptedSource(play), script, settings=LabelSettings(min_off_secs=60))
+
+    async def scenario() -> None:
+        async with rig.running():
+            await until(lambda: len(rig.events) == 2)
+
+    asyncio.run(scenario())
+    assert rig.worker.metrics.dropped["hop_dropped"] > 0
+    assert rig.events == [("start", 0.0, None), ("end", 20.0, "source_ended")]
+
+
 def test_the_gauge_sees_what_passes() -> None:
     source = a_file(started(), *pictures(0, 1, fps=25), *sound(0, 1))
     rig = Rig(source, Script(steady(0.1)))

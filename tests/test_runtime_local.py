@@ -551,6 +551,22 @@ def test_being_cancelled_still_closes_sinks() -> None:
     assert [(sink.n_closed, sink.has_run) for sink in sinks] == [(1, True)] * 2
 
 
+def test_being_cancelled_a_sink_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "FINISH_SECS", 0.05)
+    hanging, good = Hanging("hanging"), OpenSink("good")
+    runtime = made([ScriptedSource(beeping)], [Script(steady(0.9))], [hanging, good])
+
+    async def scenario() -> None:
+        running = asyncio.create_task(runtime.run())
+        await until(lambda: len(told(good)) == 1)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
+    asyncio.run(asyncio.wait_for(scenario(), 5))
+    assert (hanging.n_closed, good.n_closed) == (1, 1)
+
+
 class Unready(OpenSink):
     """Cannot be reached."""
 

@@ -197,6 +197,14 @@ def test_a_frame_that_goes_back_before_the_first_hop_makes_up_no_hop() -> None:
     assert indices(hops) == [2]
 
 
+def test_sound_that_goes_back_before_the_first_hop_makes_up_no_hop() -> None:
+    stage = cutter()
+    items: list[SourceItem] = [chunk_ms(600, 700), chunk_ms(100, 200), frame(ms(600))]
+    hops = push_all(stage, [started(), *items, SourceEnded("cam")])
+    assert indices(hops) == [2]
+    assert stage.metrics.dropped == {"late_samples": 1600}
+
+
 def test_sound_for_a_time_already_written_is_counted() -> None:
     stage = cutter()
     again = AudioChunk("cam", ms(100), RATE_HZ, np.full(1600, -1, np.float32))
