@@ -374,6 +374,31 @@ def test_a_stall_ends_events_and_the_source_comes_back(monkeypatch: pytest.Monke
     assert rig.runner.gauge.n_restarts == 0
 
 
+def test_a_stall_that_lasts_opens_the_source_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chain, "STALL_SECS", 0.05)
+    monkeypatch.setattr(chain, "REOPEN_SECS", 0.1)
+    monkeypatch.setattr(chain, "FIRST_RETRY_SECS", 0.01)
+
+    async def play(n_opened: int) -> AsyncIterator[MediaItem]:
+        yield started(["audio"], clock_offset_ns=0)
+        for item in sound(10 * n_opened, 10 * n_opened + 1):
+            yield item
+        await asyncio.Event().wait()
+
+    source = ScriptedSource(play)
+    rig = Rig(source, Script(steady(0.9)))
+
+    async def scenario() -> None:
+        async with rig.running():
+            await until(lambda: len(rig.events) >= 3)
+
+    asyncio.run(scenario())
+    assert [what for what, *_ in rig.events[:3]] == ["start", "end", "start"]
+    assert rig.events[1][2] == "source_stalled"
+    assert source.n_opened >= 2
+    assert rig.runner.gauge.n_restarts >= 1
+
+
 def test_a_stall_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chain, "STALL_SECS", 0.01)
 

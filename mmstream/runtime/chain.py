@@ -35,6 +35,9 @@ MAX_TO_SAY: Final = 256
 """Scores that may wait for slow sinks, more than a file ever has in flight."""
 STALL_SECS: Final = 5.0
 """A live source that sends nothing for so long has stalled."""
+REOPEN_SECS: Final = 15.0
+"""One that goes on sending nothing for so long is opened again."""
+MIN_WATCH_SECS: Final = 0.05
 DRAIN_SECS: Final = 0.7
 """How long the last hops may take to be scored when we shut down."""
 FIRST_RETRY_SECS: Final = 0.5
@@ -147,15 +150,19 @@ class ChainRunner:
         return (*self._chain.source.metrics, self._chain.cutter.metrics, self.metrics)
 
     async def _stream(self) -> None:
-        async with self._chain.source.stream() as items:
-            watchdog = self._watch() if self._chain.source.live else None
-            try:
-                async for item in items:
-                    self._last_item_ns = self._clock.monotonic_ns()
-                    await self._take(item)
-            finally:
-                if watchdog is not None:
-                    watchdog.cancel()
+        try:
+            async with asyncio.timeout(None) as patience, self._chain.source.stream() as items:
+                watchdog = self._watch(patience) if self._chain.source.live else None
+                try:
+                    async for item in items:
+                        self._last_item_ns = self._clock.monotonic_ns()
+                        await self._take(item)
+                finally:
+                    if watchdog is not None:
+                        watchdog.cancel()
+        except TimeoutError:
+            msg = f"nothing came for {REOPEN_SECS:g} s"
+            raise SourceError(msg) from None
 
     async def _take(self, item: MediaItem) -> None:
         await self._submit(self._chain.cutter.push(item))
@@ -218,21 +225,24 @@ class ChainRunner:
             self.metrics.latencies.add(self._clock.monotonic_ns() - captured_ns)
         await self._outlet.say(decided.content, captured_ns=captured_ns)
 
-    def _watch(self) -> asyncio.Task[None]:
+    def _watch(self, patience: asyncio.Timeout) -> asyncio.Task[None]:
         name = f"{self._chain.source.name}.watchdog"
-        return asyncio.create_task(self._mark_stalls(), name=name)
+        return asyncio.create_task(self._mark_stalls(patience), name=name)
 
-    async def _mark_stalls(self) -> None:
+    async def _mark_stalls(self, patience: asyncio.Timeout) -> None:
+        """Say when nothing comes; when that lasts, let `patience` run out: it is opened again."""
+        self._last_item_ns = self._clock.monotonic_ns()
         while True:
-            quiet_ns = self._clock.monotonic_ns() - self._last_item_ns
-            await asyncio.sleep(max(0.05, STALL_SECS - quiet_ns / NS_PER_SEC))
-            now_ns = self._clock.monotonic_ns()
-            if now_ns - self._last_item_ns < secs_to_ns(STALL_SECS):
-                continue
-            if self.gauge.state == "online":
+            quiet_secs = (self._clock.monotonic_ns() - self._last_item_ns) / NS_PER_SEC
+            limit_secs = STALL_SECS if quiet_secs < STALL_SECS else REOPEN_SECS
+            if quiet_secs >= REOPEN_SECS:
+                patience.reschedule(asyncio.get_running_loop().time())
+                return
+            if quiet_secs >= STALL_SECS and self.gauge.state == "online":
                 self._enter("stalled", f"nothing came for {STALL_SECS:g} s")
-                at_ns = now_ns - (self._clock_offset_ns or 0)
+                at_ns = self._clock.monotonic_ns() - (self._clock_offset_ns or 0)
                 await self._mark(SourceStalled(self._chain.source.name, at_ns))
+            await asyncio.sleep(max(MIN_WATCH_SECS, limit_secs - quiet_secs))
 
     def _fail(self, error: SourceError) -> None:
         self.error = error
