@@ -19,11 +19,21 @@ def run(name: str, json_file: Path | None) -> None:
     if name not in NAMES:
         msg = f"no benchmark {name!r}; there are: {', '.join(NAMES)}"
         raise ConfigError(msg)
-    if json_file is not None and not json_file.parent.is_dir():
-        msg = f"{json_file}: no such folder as {json_file.parent}"
-        raise ConfigError(msg)
+    if json_file is not None:
+        _touch(json_file)  # before minutes are spent
     figures = overhead.measure()
     print(overhead.table(figures))
     if json_file is not None:
         record = {"benchmark": name, **machine.describe(), "figures": figures.model_dump()}
         json_file.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def _touch(path: Path) -> None:
+    try:
+        path.touch()
+    except OSError as error:
+        msg = f"{path}: cannot be written: {error.strerror}"
+        raise ConfigError(msg) from None
+    if not path.is_file():
+        msg = f"{path}: is no file"
+        raise ConfigError(msg)

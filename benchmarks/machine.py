@@ -10,6 +10,7 @@ from typing import Final
 
 from pydantic import JsonValue
 
+from mmstream import __version__
 from mmstream.clock import SystemClock
 from mmstream.messages import iso_utc
 
@@ -28,7 +29,8 @@ def describe() -> dict[str, JsonValue]:
         },
         "versions": {
             "python": sys.version.split()[0],
-            **{name: version(name) for name in ("mmstream", *PACKAGES)},
+            "mmstream": __version__,
+            **{name: version(name) for name in PACKAGES},
         },
     }
 

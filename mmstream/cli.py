@@ -103,17 +103,13 @@ def replay(
 ) -> None:
     """Read one recording through a recipe into JSON lines: the same lines each time."""
     from mmstream.pipelines import replay as recipe_of_replay
-    from mmstream.sinks.jsonl import JsonlSettings, JsonlSink
     from mmstream.sources.media import MediaSettings
 
-    if not out:
-        msg = "--out: an empty name; allowed: a file, or - for standard output"
-        raise ConfigError(msg)
     pace: Literal["max", "realtime"] = "max" if speed is Speed.AS_FAST_AS_IT_GOES else "realtime"
     source = MediaSettings(type="media", url=media, pace=pace, epoch=epoch)
-    sink = JsonlSink(JsonlSettings(path=out, append=False))
-    settings = _load(recipe, overrides)
-    failures = asyncio.run(recipe_of_replay.run(settings, source, sink, SystemClock()))
+    settings, clock = _load(recipe, overrides), SystemClock()
+    recipe_of_replay.check(source, out, clock)
+    failures = asyncio.run(recipe_of_replay.run(settings, source, out, clock))
     _exit_if_all_failed(failures, 1)
 
 

@@ -18,8 +18,9 @@ import re
 
 # Greedy: people put unescaped `@` and `/` into passwords, and too much masked is no leak.
 _USERINFO = re.compile(r"(?<=://)\S*@")
+# All values of a query, whatever they are called; outside of one those with a telling name.
 _PARAMETER = re.compile(
-    r"((?:password|passwd|pwd|pass|token|secret|api_?key)=)[^&\s'\"]*", re.IGNORECASE
+    r"((?:[?&][^=&\s]+|password|passwd|pwd|pass|token|secret|api_?key)=)[^&\s'\"]*", re.IGNORECASE
 )
 
 

@@ -33,6 +33,11 @@ def iso_utc(utc_ns: int) -> str:
     return instant.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def utc_ns(iso: str) -> int:
+    """The inverse of `iso_utc`."""
+    return (datetime.fromisoformat(iso) - _EPOCH) // timedelta(microseconds=1) * 1000
+
+
 def epoch_secs(utc_ns: int) -> float:
     """Nanoseconds since 1970 as float seconds, to the microsecond (all a float can carry)."""
     return round(utc_ns / 1e9, 6)

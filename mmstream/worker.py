@@ -184,10 +184,11 @@ class Worker:
         """Score until closed.
 
         Raises:
-            ScorerError: a scorer cannot be built, does not give one result per hop, or gives a
-                label other scores than 0..1.
+            ScorerError: the device is not there, a scorer cannot be built, does not give one
+                result per hop, or gives a label other scores than 0..1.
         """
         use_one_thread()
+        _check_device(self._settings.device)
         scorers = [spec.build(self._settings.device) for spec in self._specs]
         while (batch := self._next_batch()) is not None:
             self._forget_ended(scorers)
@@ -252,3 +253,15 @@ def _merge(one: Scores, two: Scores) -> Scores:
         detections=one.detections + two.detections,
         texts=one.texts + two.texts,
     )
+
+
+def _check_device(device: str) -> None:
+    """Make sure that `device` is there; torch is loaded only where it is not the processor."""
+    if device == "cpu":
+        return
+    from torch import cuda  # noqa: PLC0415 - seconds, and nothing else here needs it
+
+    n_devices = cuda.device_count()
+    if int(device.partition(":")[2] or 0) >= n_devices:
+        msg = f"worker.device: {device} is not there; allowed: cpu"
+        raise ScorerError(msg + "".join(f", cuda:{n}" for n in range(n_devices)))

@@ -5,16 +5,15 @@ synthetic scene -> hops -> worker -> events -> embedded broker, terminal, memory
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from statistics import median
 from typing import Final, TextIO
 
 from mmstream.clock import Clock
 from mmstream.errors import ConfigError
 from mmstream.media import Span, secs_to_ns
-from mmstream.messages import Event, NumberedStamp, Published
+from mmstream.messages import Event, Health, NumberedStamp, Published, utc_ns
 from mmstream.metrics import StageMetrics
-from mmstream.pipelines import surveillance
+from mmstream.pipelines import graph
 from mmstream.pipelines.configuration import Configuration, SourceSettings
 from mmstream.runtime.local import LocalRuntime
 from mmstream.runtime.session import new_boot_id, serve
@@ -22,7 +21,7 @@ from mmstream.sinks import terminal
 from mmstream.sinks.broker import HOST, EmbeddedBroker
 from mmstream.sinks.memory import MemorySink
 from mmstream.sinks.mqtt import MqttSettings, MqttSink
-from mmstream.sources.scenes import Truth
+from mmstream.sources.scenes import Scene, Truth
 from mmstream.sources.synthetic import SyntheticSettings, SyntheticSource
 
 SOURCE: Final = "room"
@@ -38,21 +37,18 @@ async def run(settings: Configuration, clock: Clock, out: TextIO, *, seconds: fl
         BrokerError: the embedded broker cannot be started.
     """
     boot_id, memory = new_boot_id(), MemorySink()
-    began_ns = clock.utc_ns()
-    room = _dated(settings.sources[SOURCE], began_ns)
-    settings = settings.model_copy(update={"sources": {SOURCE: room}})
-    scene = SyntheticSource(SOURCE, room, clock).scene
+    scene = _scene(settings.sources[SOURCE], clock)
     async with EmbeddedBroker() as broker:
         out.write(f"watch it: mosquitto_sub -h {HOST} -p {broker.port} -t 'mmstream/#' -v\n")
         place = MqttSettings(host=HOST, port=broker.port)
         mqtt = MqttSink(place, node=settings.node, boot_id=boot_id)
         view = terminal.view(f"mmstream {settings.node}", out)
-        graph = surveillance.graph(settings, clock, [mqtt, memory, view])
-        runtime = LocalRuntime(graph, clock, boot_id=boot_id)
+        played = graph.build(settings, clock, [mqtt, memory, view])
+        runtime = LocalRuntime(played, clock, boot_id=boot_id)
         view.watch(runtime.statuses)
         await serve(runtime, seconds=seconds)
-    played_ns = min(clock.utc_ns() - began_ns, secs_to_ns(seconds))
-    truth = scene.truth(played_ns - SLACK_NS)
+    began_ns, played_ns = _played(memory.messages)
+    truth = scene.truth(max(0, played_ns - SLACK_NS))
     out.writelines(
         line + "\n" for line in summary(truth, memory.messages, began_ns, runtime.stages())
     )
@@ -129,10 +125,17 @@ def _span(event: Event, began_ns: int) -> Span:
     return Span(start_ns, max(start_ns, end_ns))
 
 
-def _dated(source: SourceSettings, began_ns: int) -> SyntheticSettings:
-    """The scene, dated: then its truth can be laid beside the events."""
+def _scene(source: SourceSettings, clock: Clock) -> Scene:
     if not isinstance(source, SyntheticSettings):
         msg = f"the demo plays a made-up scene: sources.{SOURCE} has type {source.type}"
         raise ConfigError(msg)
-    began = datetime.fromtimestamp(began_ns // 1000 / 1e6, UTC)
-    return source.model_copy(update={"epoch": began})
+    return SyntheticSource(SOURCE, source, clock).scene
+
+
+def _played(messages: Sequence[Published]) -> tuple[int, int]:
+    """When the scene began, in nanoseconds since 1970, and for how long it was played."""
+    healths = [message.content for message in messages if isinstance(message.content, Health)]
+    online = [utc_ns(health.since) for health in healths if health.state == "online"]
+    if not online:
+        return 0, 0
+    return online[0], utc_ns(healths[-1].since) - online[0]

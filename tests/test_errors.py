@@ -24,6 +24,7 @@ from mmstream.errors import MmstreamError, mask_credentials
         ("http://cam/snap?user=me&password=secret&size=2", None),
         ("rtsp://cam/user=me&PASSWORD=secret&channel=1", None),
         ("http://cam/snap?api_key=secret", "http://cam/snap?api_key=***"),
+        ("http://cam/live?sig=secret&auth=secret", "http://cam/live?sig=***&auth=***"),
         ("'http://cam/?token=secret': refused", "'http://cam/?token=***': refused"),
     ],
 )

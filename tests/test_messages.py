@@ -36,6 +36,7 @@ from mmstream.messages import (
     schemas,
     slug,
     subtopic,
+    utc_ns,
     wire_model,
 )
 
@@ -179,6 +180,11 @@ def test_only_what_must_not_be_lost_is_numbered(content: Content) -> None:
 def test_a_partial_caption_may_be_lost_and_a_final_may_not() -> None:
     assert CAPTION.model_copy(update={"state": "final"}).must_arrive
     assert not CAPTION.model_copy(update={"state": "partial"}).must_arrive
+
+
+@given(st.integers(0, 2**62))
+def test_an_instant_as_text_is_the_instant_to_the_millisecond(instant_ns: int) -> None:
+    assert utc_ns(iso_utc(instant_ns)) == instant_ns // 1_000_000 * 1_000_000
 
 
 def test_text_is_not_escaped() -> None:

@@ -448,3 +448,9 @@ def test_no_series_at_all_is_not_scored() -> None:
     empty = Series(np.zeros(0, np.int64), np.zeros(0, np.float32))
     errors, _ = failure_of(Script(lambda _: {"beep": empty}))
     assert errors == []
+
+
+def test_a_device_that_is_not_there_is_named_with_what_is() -> None:
+    worker = Worker([], WorkerSettings(device="cuda:99"), ManualClock(), lambda _scored: None)
+    with pytest.raises(ScorerError, match=r"cuda:99 is not there; allowed: cpu"):
+        worker.run()

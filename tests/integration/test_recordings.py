@@ -18,7 +18,7 @@ from mmstream.heads.events import EventHead
 from mmstream.media import NS_PER_SEC, MediaItem, SourceStarted, Span, VideoFrame
 from mmstream.messages import Event
 from mmstream.metrics import StageMetrics
-from mmstream.pipelines import surveillance
+from mmstream.pipelines import graph
 from mmstream.pipelines.configuration import Configuration
 from mmstream.runtime.capture import ThreadedSource
 from mmstream.runtime.chain import Chain
@@ -35,14 +35,14 @@ MIN_PREFIX_SECS = 15
 def events_of(reader: Reader) -> Sequence[Event]:
     """What the recipe `surveillance` says of a source, with its own defaults."""
     settings = Configuration.model_validate({"sources": {"x": {"type": "media", "url": "x"}}})
-    specs = surveillance.specs(settings.detectors)
+    specs = graph.specs(settings.detectors)
     labels = [label for spec in specs for label in spec.labels]
     thresholds = {"motion": settings.events.motion, "loud": settings.events.loud}
     head = EventHead(node="test", source=reader.name, labels=labels, settings=thresholds)
     chain = Chain(ThreadedSource(reader), HopCutter(reader.name, HopSettings(), live=False), head)
     memory = MemorySink()
-    graph = Graph("test", (chain,), specs, WorkerSettings(max_batch=1), (memory,), reports=False)
-    asyncio.run(LocalRuntime(graph, ManualClock(), boot_id="test").run())
+    made = Graph("test", (chain,), specs, WorkerSettings(max_batch=1), (memory,), reports=False)
+    asyncio.run(LocalRuntime(made, ManualClock(), boot_id="test").run())
     return memory.contents(Event)
 
 
