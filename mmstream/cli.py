@@ -102,11 +102,18 @@ def replay(
     overrides: Overrides = None,
 ) -> None:
     """Read one recording through a recipe into JSON lines: the same lines each time."""
+    from pydantic import ValidationError
+
     from mmstream.pipelines import replay as recipe_of_replay
     from mmstream.sources.media import MediaSettings
 
     pace: Literal["max", "realtime"] = "max" if speed is Speed.AS_FAST_AS_IT_GOES else "realtime"
-    source = MediaSettings(type="media", url=media, pace=pace, epoch=epoch)
+    try:
+        source = MediaSettings(type="media", url=media, pace=pace, epoch=epoch)
+    except ValidationError as error:
+        raise ConfigError(
+            "; ".join(f"--{e['loc'][0]}: {e['msg']}" for e in error.errors())
+        ) from None
     settings, clock = _load(recipe, overrides), SystemClock()
     recipe_of_replay.check(source, out, clock)
     failures = asyncio.run(recipe_of_replay.run(settings, source, out, clock))

@@ -192,6 +192,7 @@ class HopCutter:
         if frame.start_ns < self._next_start_ns():
             self.metrics.drop("late_frames")
             return
+        self._video.discard_before(self._next_start_ns() - self._keep_ns)
         pushed_out = self._video.write(frame)
         n_lost = sum(lost.start_ns >= self._next_start_ns() for lost in pushed_out)
         if n_lost:
@@ -232,9 +233,7 @@ class HopCutter:
             hops.append(self._hop(self._next, span))
             self._next += 1
             self._has_cut = True
-        if hops:
-            self._video.discard_before(hops[-1].span.end_ns - self._keep_ns)
-            self.metrics.n_out += len(hops)
+        self.metrics.n_out += len(hops)
         return hops
 
     def _hop(self, index: int, span: Span) -> Hop:

@@ -108,6 +108,13 @@ def test_a_missing_recording_fails_with_one_line(tmp_path: Path) -> None:
     assert "Traceback" not in played.stderr
 
 
+def test_an_epoch_that_no_clock_has_is_refused() -> None:
+    played = finish("replay", "clip.mp4", "--epoch", "9999-12-31T23:59:59Z")
+    assert played.returncode == EXIT_USAGE
+    assert "--epoch" in played.stderr
+    assert "Traceback" not in played.stderr
+
+
 def test_strict_turns_an_unreachable_source_into_its_own_status(tmp_path: Path) -> None:
     config = tmp_path / "camera.yaml"
     config.write_text(MINIMAL)

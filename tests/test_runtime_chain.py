@@ -54,7 +54,9 @@ class Rig:
         self.clock = clock or SystemClock()
         self.sink = sink or MemorySink()
         self.worker = Worker([script], WorkerSettings(max_batch=1), self.clock, self._deliver)
-        self.outlet = Outlet(node="home", boot_id="b", clock=self.clock, sinks=[self.sink])
+        self.outlet = Outlet(
+            node="home", boot_id="b", clock=self.clock, sinks=[self.sink], live=False
+        )
         events = {} if settings is None else {BEEP.name: settings}
         head = EventHead(node="home", source="cam", labels=[BEEP], settings=events)
         cutter = HopCutter("cam", HopSettings(), live=source.live)
@@ -336,6 +338,49 @@ def test_between_two_attempts_it_waits_longer_each_time(monkeypatch: pytest.Monk
     asyncio.run(scenario())
     waits = [secs for secs in slept if secs != 0.05]
     assert waits[:9] == [0.5, 1, 2, 4, 8, 16, 32, 60, 60]
+
+
+def test_a_live_source_that_keeps_failing_is_logged_when_the_reason_changes(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(chain, "FIRST_RETRY_SECS", 0.001)
+    monkeypatch.setattr(chain, "MAX_RETRY_SECS", 0.001)
+
+    async def play(n: int) -> AsyncIterator[MediaItem]:
+        if n == 7:
+            yield started(["audio"])
+        msg = "no route" if n < 4 else "refused"
+        raise SourceError(msg)
+
+    source = ScriptedSource(play)
+    rig = Rig(source, Script(steady(0.9)))
+
+    async def scenario() -> None:
+        async with rig.running():
+            await until(lambda: source.n_opened > 10)
+
+    asyncio.run(scenario())
+    logged = [record.message for record in caplog.records if record.levelno == logging.ERROR]
+    assert logged == ["cam: no route", "cam: refused", "cam: refused"]  # it had worked again
+
+
+def test_a_defect_of_the_watchdog_is_seen(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(chain, "MIN_WATCH_SECS", "a defect")
+
+    async def play(_: int) -> AsyncIterator[MediaItem]:
+        yield started(["audio"])
+        await asyncio.Event().wait()
+
+    rig = Rig(ScriptedSource(play), Script(steady(0.9)))
+
+    async def scenario() -> None:
+        async with rig.running():
+            await until(lambda: rig.runner.error is not None)
+
+    asyncio.run(scenario())
+    assert caplog.records[-1].message.startswith("cam: TypeError: ")
 
 
 def test_a_stall_ends_events_and_the_source_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,8 +60,9 @@ class HangingSink(MemorySink):
         await asyncio.Event().wait()
 
 
-def made(*sinks: MemorySink, clock: ManualClock | None = None) -> Outlet:
-    return Outlet(node="home", boot_id="b1", clock=clock or ManualClock(), sinks=sinks)
+def made(*sinks: MemorySink, clock: ManualClock | None = None, live: bool = False) -> Outlet:
+    clock = clock or ManualClock()
+    return Outlet(node="home", boot_id="b1", clock=clock, sinks=sinks, live=live)
 
 
 async def deliver(out: Outlet, *contents: Content) -> None:
@@ -171,6 +172,77 @@ def test_messages_leave_in_the_order_of_their_numbers_even_if_one_must_wait(
     for sink in sinks:
         stamps = [message.stamp for message in sink.messages]
         assert [s.seq for s in stamps if isinstance(s, NumberedStamp)] == list(range(100))
+
+
+class Gated(MemorySink):
+    """Takes nothing while its gate is shut."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = asyncio.Event()
+
+    async def publish(self, message: Published) -> None:
+        await self.gate.wait()
+        await super().publish(message)
+
+
+def test_live_a_stuck_sink_loses_its_oldest_messages_and_no_other_notices(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(outlet, "MAX_QUEUED", 3)
+    stuck, good = Gated(), MemorySink()
+    out = made(stuck, good, live=True)
+    behind, _ = out.feeds
+
+    async def say(first: int, end: int) -> None:
+        for n in range(first, end):
+            await out.say(caption(str(n)))
+            await until(lambda n=n: texts(good)[-1:] == [str(n)])  # type: ignore[misc]  # bound
+
+    async def scenario() -> None:
+        async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+            for feed in out.feeds:
+                group.create_task(feed.run())
+            await say(0, 10)  # one hangs, three wait, six had to make room
+            assert behind.metrics.dropped == {"sink_behind": 6}
+            stuck.gate.set()
+            await until(lambda: texts(stuck)[-1:] == ["9"])
+            stuck.gate.clear()
+            await say(10, 15)  # another episode
+            stuck.gate.set()
+            for feed in out.feeds:
+                await feed.finish()
+
+    asyncio.run(scenario())
+    assert texts(stuck) == ["0", "7", "8", "9", "10", "12", "13", "14"]
+    assert texts(good) == [str(n) for n in range(15)]
+    assert behind.metrics.dropped == {"sink_behind": 7}
+    assert (behind.metrics.n_in, behind.metrics.n_out) == (15, 8)
+    assert [record.message for record in caplog.records if record.levelno == logging.ERROR] == [
+        "memory takes nothing; the oldest of 3 waiting messages are lost"
+    ] * 2
+
+
+def test_a_sink_that_is_only_slow_is_one_episode(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(outlet, "MAX_QUEUED", 3)
+    slow = FaultySink(lambda _: False)
+    out = made(slow, live=True)
+
+    async def scenario() -> None:
+        running = asyncio.create_task(out.feeds[0].run())
+        for n in range(40):
+            await out.say(caption(str(n)))
+            if n % 4 == 0:
+                await asyncio.sleep(0)
+        await out.feeds[0].finish()
+        await running
+
+    asyncio.run(scenario())
+    assert out.feeds[0].metrics.dropped["sink_behind"] > 10
+    assert texts(slow) == sorted(texts(slow), key=int)
+    assert len(caplog.records) == 1
 
 
 def test_what_a_sink_that_hangs_did_not_take_is_counted(

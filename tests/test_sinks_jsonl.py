@@ -141,6 +141,12 @@ def test_a_place_that_cannot_be_written_is_named(
     assert lose(JsonlSettings(path=str(path)), use) == f"cannot open {path}: {reason}"
 
 
+def test_a_standard_output_that_was_closed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    text = lose(JsonlSettings(path="-"), publish_one)
+    assert text == "cannot open standard output: it is closed"
+
+
 def test_a_full_disk_is_an_error_that_names_the_file() -> None:
     text = lose(JsonlSettings(path="/dev/full"), publish_one)
     assert text == "cannot write to /dev/full: No space left on device"

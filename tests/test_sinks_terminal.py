@@ -2,6 +2,7 @@
 
 import asyncio
 from io import StringIO
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -102,6 +103,44 @@ def test_a_pipe_gets_lines_and_a_terminal_the_view() -> None:
 
     assert isinstance(terminal.view("t", StringIO()), PlainLines)
     assert isinstance(terminal.view("t", Terminal()), LiveView)
+
+
+@pytest.mark.parametrize("out", [None, "full"])
+def test_lines_that_cannot_be_written_are_counted_and_said_once(
+    out: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario(sink: LiveView | PlainLines) -> None:
+        for state in ("online", "stalled", "online"):
+            await sink.publish(published(health(state)))
+        await sink.close()
+        await sink.run()
+
+    with Path("/dev/full").open("w") as full:
+        sink = terminal.view("t", None if out is None else full)
+        asyncio.run(scenario(sink))
+    assert (sink.metrics.n_in, sink.metrics.n_out) == (3, 0)
+    assert sink.metrics.dropped == {"unwritable": 3}
+    logged = [] if out is None else ["nothing more is shown: No space left on device"]
+    assert [record.message for record in caplog.records] == logged
+
+
+def test_a_view_that_cannot_be_drawn_goes_quiet_until_closed() -> None:
+    class Gone(StringIO):
+        def write(self, _text: str) -> int:
+            raise OSError(5, "Input/output error")
+
+    view = LiveView("t", Console(file=Gone(), force_terminal=True))
+
+    async def scenario() -> None:
+        running = asyncio.create_task(view.run())
+        while not view.metrics.dropped:  # noqa: ASYNC110 - it happens on a thread
+            await asyncio.sleep(0.001)
+        assert not running.done()
+        await view.close()
+        await running
+
+    asyncio.run(asyncio.wait_for(scenario(), 10))
+    assert view.metrics.dropped == {"unwritable": 1}
 
 
 def drawn(view: LiveView) -> str:

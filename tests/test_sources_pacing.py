@@ -1,9 +1,11 @@
 from collections.abc import Iterator
+from datetime import datetime
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
 
 from mmstream.clock import ManualClock
 from mmstream.codecs import image_from_array
@@ -16,7 +18,8 @@ from mmstream.media import (
     VideoFrame,
     secs_to_ns,
 )
-from mmstream.sources.pacing import due_ns, paced
+from mmstream.messages import iso_utc
+from mmstream.sources.pacing import Epoch, due_ns, epoch_ns, paced
 
 STARTED = SourceStarted("cam", frozenset({"audio", "video"}), 7, None)
 IMAGE = image_from_array(np.zeros((2, 2, 3), np.uint8))
@@ -34,6 +37,33 @@ def frame(start_secs: float) -> VideoFrame:
 
 def bound(at_secs: float) -> StreamBound:
     return StreamBound("cam", "audio", secs_to_ns(at_secs))
+
+
+@pytest.mark.parametrize(
+    "earliest_or_latest",
+    ["1970-01-01T00:00:00Z", "1970-01-01T01:00:00+01:00", "2261-12-31T23:59:59Z"],
+)
+def test_an_epoch_in_bounds_has_a_time_on_the_wire(earliest_or_latest: str) -> None:
+    epoch = TypeAdapter(Epoch).validate_python(earliest_or_latest)
+    at_ns = epoch_ns(epoch)
+    assert 0 <= at_ns < 2**63 - 24 * 3600 * NS_PER_SEC
+    assert datetime.fromisoformat(iso_utc(at_ns)) == epoch
+
+
+@pytest.mark.parametrize(
+    ("epoch", "why"),
+    [
+        ("0001-01-01T00:00:00Z", "greater than or equal to 1970-01-01T00:00:00Z"),
+        ("1969-12-31T23:59:59Z", "greater than or equal to 1970-01-01T00:00:00Z"),
+        ("1970-01-01T00:00:00+01:00", "greater than or equal to 1970-01-01T00:00:00Z"),
+        ("2262-01-01T00:00:00Z", "less than or equal to 2261-12-31T23:59:59Z"),
+        ("9999-12-31T23:59:59Z", "less than or equal to 2261-12-31T23:59:59Z"),
+        ("2026-11-23T07:00:00", "timezone"),
+    ],
+)
+def test_an_epoch_out_of_bounds_is_refused_with_what_is_allowed(epoch: str, why: str) -> None:
+    with pytest.raises(ValidationError, match=why):
+        TypeAdapter(Epoch).validate_python(epoch)
 
 
 @pytest.mark.parametrize(

@@ -25,11 +25,12 @@ class CodedImage:
     formats without a plane of their own for it, convert: only the worker's thread calls them.
     """
 
-    __slots__ = ("_frame", "_luma", "_quarter_turns", "_rgb")
+    __slots__ = ("_frame", "_luma", "_nbytes", "_quarter_turns", "_rgb")
 
     def __init__(self, frame: av.VideoFrame) -> None:
         """Keep `frame`; nobody may write to it any more."""
         self._frame = frame
+        self._nbytes = sum(plane.buffer_size for plane in frame.planes)
         self._quarter_turns = round(frame.rotation / 90) % 4
         self._luma: Bytes | None = None
         self._rgb: Bytes | None = None
@@ -47,7 +48,7 @@ class CodedImage:
     @property
     def nbytes(self) -> int:
         """Its coded planes; constant, so what `rgb` keeps beside them is not counted."""
-        return sum(plane.buffer_size for plane in self._frame.planes)
+        return self._nbytes
 
     @property
     def luma(self) -> Bytes:

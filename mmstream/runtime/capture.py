@@ -20,7 +20,7 @@ MAX_ITEMS: Final = 256
 """Items that may wait for the loop: about 3 s of 30 fps and 50 chunks per second."""
 MAX_BYTES: Final = 128_000_000
 """Pixels and samples that may wait: 1.4 s of 1080p at 30 fps. One item may always wait."""
-JOIN_SECS: Final = 1.0
+JOIN_SECS: Final = 0.7
 """How long a reader may take to notice that nobody listens; then its thread is left behind."""
 
 

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -152,17 +152,22 @@ class ChainRunner:
     async def _stream(self) -> None:
         try:
             async with asyncio.timeout(None) as patience, self._chain.source.stream() as items:
-                watchdog = self._watch(patience) if self._chain.source.live else None
-                try:
-                    async for item in items:
-                        self._last_item_ns = self._clock.monotonic_ns()
-                        await self._take(item)
-                finally:
-                    if watchdog is not None:
-                        watchdog.cancel()
+                await self._take_all(items, patience)
         except TimeoutError:
             msg = f"nothing came for {REOPEN_SECS:g} s"
             raise SourceError(msg) from None
+
+    async def _take_all(self, items: AsyncIterator[MediaItem], patience: asyncio.Timeout) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                name = f"{self._chain.source.name}.watchdog"
+                watching = group.create_task(self._mark_stalls(patience), name=name)
+                async for item in items:
+                    self._last_item_ns = self._clock.monotonic_ns()
+                    await self._take(item)
+                watching.cancel()
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
 
     async def _take(self, item: MediaItem) -> None:
         await self._submit(self._chain.cutter.push(item))
@@ -225,14 +230,10 @@ class ChainRunner:
             self.metrics.latencies.add(self._clock.monotonic_ns() - captured_ns)
         await self._outlet.say(decided.content, captured_ns=captured_ns)
 
-    def _watch(self, patience: asyncio.Timeout) -> asyncio.Task[None]:
-        name = f"{self._chain.source.name}.watchdog"
-        return asyncio.create_task(self._mark_stalls(patience), name=name)
-
     async def _mark_stalls(self, patience: asyncio.Timeout) -> None:
         """Say when nothing comes; when that lasts, let `patience` run out: it is opened again."""
         self._last_item_ns = self._clock.monotonic_ns()
-        while True:
+        while self._chain.source.live:
             quiet_secs = (self._clock.monotonic_ns() - self._last_item_ns) / NS_PER_SEC
             limit_secs = STALL_SECS if quiet_secs < STALL_SECS else REOPEN_SECS
             if quiet_secs >= REOPEN_SECS:
@@ -245,9 +246,10 @@ class ChainRunner:
             await asyncio.sleep(max(MIN_WATCH_SECS, limit_secs - quiet_secs))
 
     def _fail(self, error: SourceError) -> None:
+        if str(error) != str(self.error):  # a camera that is off is told once, not at each attempt
+            _log.error("%s: %s", self._chain.source.name, error)
         self.error = error
         self._enter("offline", str(error))
-        _log.error("%s: %s", self._chain.source.name, error)
 
     def _enter(self, state: HealthState, reason: str) -> None:
         self.gauge.enter(state, reason, self._clock.utc_ns())

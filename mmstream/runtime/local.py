@@ -2,15 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
 import mmstream
 from mmstream.clock import Clock
-from mmstream.errors import SinkError, SourceError, UnreachableError
+from mmstream.errors import ConfigError, SinkError, SourceError, UnreachableError
 from mmstream.media import Scores
 from mmstream.messages import (
     CONTENTS,
@@ -24,16 +22,26 @@ from mmstream.messages import (
 from mmstream.metrics import SourceStatus, StageMetrics
 from mmstream.runtime.chain import Chain, ChainRunner
 from mmstream.runtime.outlet import Outlet, SinkFeed
+from mmstream.sinks.own_thread import OwnThread
 from mmstream.stages import ScorerSpec, Sink
 from mmstream.worker import Worker, WorkerSettings
 
 STATS_SECS: Final = 10.0
-FINISH_SECS: Final = 1.0
-"""When we are told to stop: how long the queue of a sink may take to empty."""
-SAY_SECS: Final = 1.2
-"""When we are told to stop: how long the last hops may take to be scored and said."""
-GOODBYE_SECS: Final = 0.3
-"""When we are told to stop: how long the last health and stats may wait for room."""
+
+# When we are told to stop, each of these is over so many seconds later, whatever hangs; what is
+# over sooner leaves its time to what follows.
+SAID_SECS: Final = 1.0
+"""The last hops are scored and said."""
+GOODBYE_SECS: Final = 1.1
+"""The last health and stats are said."""
+WORKED_SECS: Final = 1.2
+"""The worker is done."""
+EMPTIED_SECS: Final = 1.6
+"""The queues before the sinks are empty."""
+CLOSED_SECS: Final = 2.2
+"""The sinks have delivered and said goodbye."""
+MIN_SECS: Final = 0.05
+"""Nothing is given up without a try."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,24 +64,36 @@ class LocalRuntime:
         """Nothing runs yet.
 
         Raises:
-            ConfigError: two scorers say the same label.
+            ConfigError: two scorers say the same label, or two sources have the same name.
         """
+        names = [chain.source.name for chain in graph.chains]
+        if twice := {name for name in names if names.count(name) > 1}:
+            msg = f"two sources have the name {', '.join(sorted(twice))}: each needs its own"
+            raise ConfigError(msg)
         self._graph = graph
         self._clock = clock
         self._boot_id = boot_id
         self._started_utc_ns = clock.utc_ns()
         self._stop = asyncio.Event()
+        self._stopped_at_secs = 0.0
+        """When on the loop's clock `stop` was called."""
+        self._is_over = asyncio.Event()
         self._failure: Exception | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._worker = Worker(graph.specs, graph.worker, clock, self._deliver)
-        self._outlet = Outlet(node=graph.node, boot_id=boot_id, clock=clock, sinks=graph.sinks)
+        is_live = any(chain.source.live for chain in graph.chains)
+        self._outlet = Outlet(
+            node=graph.node, boot_id=boot_id, clock=clock, sinks=graph.sinks, live=is_live
+        )
         self._runners = {
             chain.source.name: ChainRunner(chain, self._worker, self._outlet, clock)
             for chain in graph.chains
         }
 
     def stop(self) -> None:
-        """Come to a clean end: open events end, sinks deliver, `run` returns."""
+        """Come to a clean end (call it on the loop): events end, sinks deliver, `run` returns."""
+        if not self._stop.is_set():
+            self._stopped_at_secs = asyncio.get_running_loop().time()
         self._stop.set()
 
     @property
@@ -99,7 +119,8 @@ class LocalRuntime:
         """Wait until every source streams and every sink is ready.
 
         Raises:
-            UnreachableError: one of them cannot be reached, or was not in time; the text says why.
+            UnreachableError: one of them cannot be reached, or was not in time or before the
+                sources had ended and the sinks were closed; the text says why.
         """
         try:
             async with asyncio.timeout(timeout_secs):
@@ -115,9 +136,25 @@ class LocalRuntime:
                 raise UnreachableError(msg)
         for feed in self._outlet.feeds:
             try:
-                await feed.sink.ready(timeout_secs)
+                if not await self._before_the_end(feed.sink.ready(timeout_secs)):
+                    if self.stopping:
+                        return
+                    await feed.sink.ready(0)
             except SinkError as error:
                 raise UnreachableError(str(error)) from None
+
+    async def _before_the_end(self, work: Coroutine[None, None, None]) -> bool:
+        """Whether work got done while `run` ran."""
+        working = asyncio.create_task(work, name="ready")
+        over = asyncio.create_task(self._is_over.wait(), name="over")
+        try:
+            await asyncio.wait([working, over], return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                await working
+            return working.done()
+        finally:
+            working.cancel()
+            over.cancel()
 
     async def run(self) -> None:
         """Until all sources have ended or `stop` is called.
@@ -130,14 +167,17 @@ class LocalRuntime:
             SinkError: a sink can never work.
         """
         self._loop = asyncio.get_running_loop()
-        async with self._serving_sinks(), self._working():
-            try:
-                if self._graph.reports:
-                    await self._outlet.say(self._info())
-                await self._run_sources()
-            except BaseException:
-                self.stop()  # whatever happened, the rest must not take long
-                raise
+        try:
+            async with self._serving_sinks(), self._working():
+                try:
+                    if self._graph.reports:
+                        await self._outlet.say(self._info())
+                    await self._run_sources()
+                except BaseException:
+                    self.stop()  # whatever happened, the rest must not take long
+                    raise
+        finally:
+            self._is_over.set()
         if self._failure is not None:
             raise self._failure
 
@@ -149,14 +189,15 @@ class LocalRuntime:
             self._failure = self._failure or error
             self.stop()
 
-    async def _patiently(self, work: Coroutine[None, None, None], secs: float) -> bool:
-        """Wait for work to end, but once we are told to stop only so long; whether it did."""
-        working = asyncio.create_task(work, name="winding up")
+    async def _patiently(self, work: Awaitable[None], by_secs: float) -> None:
+        """Wait for work to end; once we are told to stop, cancel it when so long has passed."""
+        working = asyncio.ensure_future(work)
         stopping = asyncio.create_task(self._stop.wait(), name="stop")
         try:
             await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
-            await asyncio.wait([working], timeout=secs)
-            return working.done()
+            if not working.done():
+                past_secs = asyncio.get_running_loop().time() - self._stopped_at_secs
+                await asyncio.wait([working], timeout=max(MIN_SECS, by_secs - past_secs))
         finally:
             working.cancel()
             stopping.cancel()
@@ -164,34 +205,34 @@ class LocalRuntime:
     @asynccontextmanager
     async def _serving_sinks(self) -> AsyncIterator[None]:
         async with asyncio.TaskGroup() as group:
-            feeding = []
+            finishing = []
             for feed in self._outlet.feeds:
                 name = f"sink.{feed.sink.name}"
-                group.create_task(self._or_stop(feed.sink.run), name=name)
-                task = group.create_task(self._or_stop(feed.run), name=f"{name}.feed")
-                feeding.append(self._finish(feed, task))
+                serving = group.create_task(self._or_stop(feed.sink.run), name=name)
+                feeding = group.create_task(self._or_stop(feed.run), name=f"{name}.feed")
+                finishing.append(self._finish(feed, serving, feeding))
             try:
                 yield
             finally:
-                await asyncio.gather(*feeding)
+                await asyncio.gather(*finishing)
 
-    async def _finish(self, feed: SinkFeed, task: asyncio.Task[None]) -> None:
-        if not await self._patiently(feed.finish(), FINISH_SECS):
-            task.cancel()
-        await self._or_stop(feed.sink.close)
+    async def _finish(
+        self, feed: SinkFeed, serving: asyncio.Task[None], feeding: asyncio.Task[None]
+    ) -> None:
+        await self._patiently(feed.finish(), EMPTIED_SECS)
+        feeding.cancel()
+        await self._patiently(self._or_stop(feed.sink.close), CLOSED_SECS)
+        await self._patiently(serving, CLOSED_SECS)
 
     @asynccontextmanager
     async def _working(self) -> AsyncIterator[None]:
-        pool = ThreadPoolExecutor(1, thread_name_prefix="worker")
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._or_stop(partial(self._work, pool)), name="worker")
-                try:
-                    yield
-                finally:
-                    self._worker.close()
-        finally:
-            pool.shutdown(wait=False)
+        async with asyncio.TaskGroup() as group:
+            working = group.create_task(self._or_stop(self._work), name="worker")
+            try:
+                yield
+            finally:
+                self._worker.close()
+                await self._patiently(working, WORKED_SECS)
 
     async def _run_sources(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -214,13 +255,14 @@ class LocalRuntime:
             finally:
                 for task in (*captures, *reporting, stopping):
                     task.cancel()
-            await ended
-            finishing = [self._patiently(r.finish(), SAY_SECS) for r in self._runners.values()]
+            # A reader that hangs is waited for in the meantime, by its own task.
+            finishing = [self._patiently(r.finish(), SAID_SECS) for r in self._runners.values()]
             await asyncio.gather(*finishing)
             for task in speaking:
                 task.cancel()  # one that is not done yet waits for a sink that hangs
-        if self._graph.reports:
-            await self._patiently(self._say_goodbye(), GOODBYE_SECS)
+            if self._graph.reports:
+                await self._patiently(self._say_goodbye(), GOODBYE_SECS)
+            await ended
 
     async def _say_goodbye(self) -> None:
         for runner in self._runners.values():
@@ -229,8 +271,11 @@ class LocalRuntime:
             await self._outlet.say(runner.gauge.health())
         await self._outlet.say(self._stats())
 
-    async def _work(self, pool: ThreadPoolExecutor) -> None:
-        await asyncio.get_running_loop().run_in_executor(pool, self._worker.run)
+    async def _work(self) -> None:
+        thread = OwnThread("worker")
+        working = thread.submit(self._worker.run)
+        thread.end()
+        await asyncio.wrap_future(working)
 
     def _deliver(self, scored: Sequence[Scores]) -> None:
         if self._loop is not None and not self._loop.is_closed():

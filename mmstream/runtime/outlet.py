@@ -12,8 +12,7 @@ from mmstream.metrics import StageMetrics
 from mmstream.stages import Sink
 
 MAX_QUEUED: Final = 1024
-"""Messages that may wait for one sink. A full queue holds back what feeds it: an event is never
-dropped in the process."""
+"""Messages that may wait for one sink."""
 
 _log = logging.getLogger(__name__)
 
@@ -21,25 +20,31 @@ _log = logging.getLogger(__name__)
 class SinkFeed:
     """One sink, the queue before it, and its counters."""
 
-    def __init__(self, sink: Sink, clock: Clock) -> None:
+    def __init__(self, sink: Sink, clock: Clock, *, live: bool) -> None:
         """Nothing is queued yet."""
         self.sink = sink
         self.metrics = StageMetrics(f"outlet/{sink.name}")
         self._clock = clock
+        self._live = live
         self._queue: asyncio.Queue[tuple[int, Published] | None] = asyncio.Queue(MAX_QUEUED)
         self._is_failing = False
+        self._is_behind = False
+        self._is_finishing = False
         self._is_done = asyncio.Event()
 
     async def put(self, message: Published) -> None:
-        """Queue a message, waiting for room."""
+        """Queue a message; when live the oldest makes room for it, else it waits for room."""
         self.metrics.n_in += 1
-        if self._is_done.is_set():
+        if self._is_finishing or self._is_done.is_set():
             self.metrics.drop("undelivered_at_shutdown")
-        else:
-            await self._queue.put((self._clock.monotonic_ns(), message))
+            return
+        if self._live and self._queue.full():
+            self._evict()
+        await self._queue.put((self._clock.monotonic_ns(), message))
 
     async def finish(self) -> None:
         """No more messages come: wait until the sink has had what is queued."""
+        self._is_finishing = True
         await self._queue.put(None)
         await self._is_done.wait()
 
@@ -50,6 +55,14 @@ class SinkFeed:
         finally:
             self._is_done.set()
             self._give_up()
+
+    def _evict(self) -> None:
+        self._queue.get_nowait()
+        self.metrics.drop("sink_behind")
+        if not self._is_behind:
+            lost = "%s takes nothing; the oldest of %d waiting messages are lost"
+            _log.error(lost, self.sink.name, MAX_QUEUED)
+        self._is_behind = True
 
     def _give_up(self) -> None:
         """Count what is left, and let go those who wait for room."""
@@ -62,6 +75,7 @@ class SinkFeed:
 
     async def _publish_all(self) -> None:
         while (entry := await self._queue.get()) is not None:
+            self._is_behind = self._is_behind and not self._queue.empty()
             queued_ns, message = entry
             try:
                 await self.sink.publish(message)
@@ -79,9 +93,15 @@ class SinkFeed:
 class Outlet:
     """Where content becomes messages."""
 
-    def __init__(self, *, node: str, boot_id: str, clock: Clock, sinks: Sequence[Sink]) -> None:
-        """The first numbered message gets `seq` 0."""
-        self.feeds = [SinkFeed(sink, clock) for sink in sinks]
+    def __init__(
+        self, *, node: str, boot_id: str, clock: Clock, sinks: Sequence[Sink], live: bool
+    ) -> None:
+        """The first numbered message gets `seq` 0.
+
+        When `live`, a sink that is stuck loses its oldest messages, and no other sink notices.
+        Otherwise it holds back all that is said, and nothing is lost.
+        """
+        self.feeds = [SinkFeed(sink, clock, live=live) for sink in sinks]
         self._node = node
         self._boot_id = boot_id
         self._clock = clock

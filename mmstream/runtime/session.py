@@ -1,21 +1,32 @@
 """A run as a process: signals, a time limit, and what must be reachable at the start."""
 
 import asyncio
+import logging
 import os
 import secrets
 import signal
 import threading
-from typing import Final
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import partial
+from typing import Final, ParamSpec, TypeVar
 
 from mmstream.errors import MmstreamError
 from mmstream.runtime.local import LocalRuntime
+from mmstream.sinks.own_thread import OwnThread
 
 STRICT_SECS: Final = 10.0
 """With `strict`, everything must have been reached by then."""
-SHUTDOWN_SECS: Final = 2.8
-"""After a signal the process is gone by then, whatever hangs."""
+SHUTDOWN_SECS: Final = 2.7
+"""After a signal `serve` has returned by then, or the process is ended: the loop itself hangs."""
+LAST_WORD_SECS: Final = 0.2
 EXIT_INTERRUPTED: Final = 130
 EXIT_TOO_LATE: Final = 1
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
+_log = logging.getLogger(__name__)
+_Parameters = ParamSpec("_Parameters")
+_Result = TypeVar("_Result")
 
 
 def new_boot_id() -> str:
@@ -29,7 +40,8 @@ async def serve(
     """Run until all sources have ended, `seconds` are over, or SIGINT or SIGTERM comes.
 
     The first signal ends it cleanly, a second one at once. Failures of single sources are in
-    `runtime.failures()`, not raised, unless `strict`.
+    `runtime.failures()`, not raised, unless `strict`. What the loop's default executor does when
+    all has ended is not waited for.
 
     Raises:
         UnreachableError: with `strict`, a source or broker could not be reached at the start.
@@ -37,8 +49,11 @@ async def serve(
         ScorerError: a scorer cannot be built or run.
     """
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, _on_signal, runtime)
+    loop.set_default_executor(_Abandonable())
+    deadline = threading.Timer(SHUTDOWN_SECS, _end_the_process)
+    deadline.daemon = True
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, _on_signal, runtime, deadline)
     timer = None if seconds is None else loop.call_later(seconds, runtime.stop)
     try:
         async with asyncio.TaskGroup() as group:
@@ -50,18 +65,45 @@ async def serve(
     finally:
         if timer is not None:
             timer.cancel()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        deadline.cancel()
+        for number in _SIGNALS:
             loop.remove_signal_handler(number)
 
 
-def _on_signal(runtime: LocalRuntime) -> None:
-    if runtime.stopping:
+def _on_signal(runtime: LocalRuntime, deadline: threading.Timer) -> None:
+    if deadline.ident is not None:  # it has been started: this is the second signal
         os._exit(EXIT_INTERRUPTED)
-    # Somebody who has stopped reading our pipe, or a disk that hangs, must not hold us up.
-    deadline = threading.Timer(SHUTDOWN_SECS, os._exit, [EXIT_TOO_LATE])
-    deadline.daemon = True
     deadline.start()
     runtime.stop()
+
+
+def _end_the_process() -> None:
+    last_word = "still not at an end %g s after the signal: ended by force"
+    saying = OwnThread("last word").submit(partial(_log.error, last_word, SHUTDOWN_SECS))
+    wait({saying}, LAST_WORD_SECS)  # the log may be what hangs
+    os._exit(EXIT_TOO_LATE)
+
+
+class _Abandonable(ThreadPoolExecutor):
+    """Calls that may hang (a name server, a broker that answers nothing), each on a daemon thread.
+
+    asyncio and Python join the threads of an ordinary pool before they end.
+    """
+
+    def submit(
+        self,
+        fn: Callable[_Parameters, _Result],
+        /,
+        *args: _Parameters.args,
+        **kwargs: _Parameters.kwargs,
+    ) -> Future[_Result]:
+        thread = OwnThread("beside")
+        future = thread.submit(partial(fn, *args, **kwargs))
+        thread.end()
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - its signature
+        """Leave them behind."""
 
 
 def _first_own(errors: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -1,11 +1,11 @@
 """JSON lines: one message a line, to a file or to standard output."""
 
 import asyncio
+import errno
 import json
 import os
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from io import FileIO
@@ -17,6 +17,7 @@ from mmstream.config import Settings
 from mmstream.errors import SinkError
 from mmstream.messages import Published
 from mmstream.metrics import StageMetrics
+from mmstream.sinks.own_thread import OwnThread
 
 STDOUT: Final = "-"
 CLOSE_SECS: Final = 2.0
@@ -45,7 +46,7 @@ class JsonlSink:
         """Nothing is opened yet."""
         self.metrics = StageMetrics(self.name)
         self._writer = _LineWriter(settings)
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=self.name)
+        self._thread = OwnThread(self.name)
         self._closed = asyncio.Event()
 
     async def publish(self, message: Published) -> None:
@@ -91,14 +92,14 @@ class JsonlSink:
             return
         self._closed.set()
         closing = asyncio.wrap_future(self._thread.submit(self._writer.close))
-        self._thread.shutdown(wait=False)
+        self._thread.end()
         await asyncio.wait({closing}, timeout=CLOSE_SECS)
 
     async def _on_thread(self, work: Callable[[], object]) -> None:
         if self._closed.is_set():
             msg = f"{self._writer.place} is closed"
             raise SinkError(msg)
-        await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        await self._thread.do(work)
 
 
 def to_line(message: Published) -> str:
@@ -141,6 +142,8 @@ class _LineWriter:
 
     def _opened(self) -> FileIO:
         if self._settings.path == STDOUT:
+            if sys.stdout is None:  # `>&-`, or a service without one
+                raise OSError(errno.EBADF, "it is closed")
             sys.stdout.flush()
             return FileIO(os.dup(sys.stdout.fileno()), "w")
         return FileIO(self._settings.path, "a" if self._settings.append else "w")

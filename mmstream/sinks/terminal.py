@@ -1,8 +1,15 @@
-"""What a person watching the terminal sees: a live view, or plain lines where output is piped."""
+"""What a person watching the terminal sees: a live view, or plain lines where output is piped.
+
+It is only a view: where it cannot be written any more it goes quiet, and the run goes on.
+"""
 
 import asyncio
+import logging
+import os
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Final, TextIO
 
 from rich.console import Console, Group
@@ -12,6 +19,7 @@ from rich.text import Text
 
 from mmstream.messages import Content, Event, Health, Published
 from mmstream.metrics import SourceStatus, StageMetrics
+from mmstream.sinks.own_thread import OwnThread
 
 REFRESH_SECS: Final = 0.25
 N_EVENTS: Final = 12
@@ -19,12 +27,31 @@ METER_CELLS: Final = 20
 METER_FLOOR_DBFS: Final = -60.0
 _COLOURS: Final = {"online": "green", "connecting": "yellow", "degraded": "yellow"}
 
+_log = logging.getLogger(__name__)
 
-def view(title: str, out: TextIO) -> "LiveView | PlainLines":
-    """What fits `out`: a live view on a terminal, plain lines elsewhere."""
-    if out.isatty():
-        return LiveView(title, Console(file=out))
-    return PlainLines(out)
+
+def view(title: str, out: TextIO | None) -> "LiveView | PlainLines":
+    """What fits `out`: a live view on a terminal, plain lines elsewhere; None, as `sys.stdout` is
+    where it was closed, shows nothing.
+    """
+    if out is None:
+        return PlainLines(None)
+    own = _reopened(out)
+    made = LiveView(title, Console(file=own or out)) if out.isatty() else PlainLines(own or out)
+    if own is not None:
+        made.when_closed = own.close
+    return made
+
+
+def _reopened(out: TextIO) -> TextIO | None:
+    """The same place through a file of our own: Python flushes `sys.stdout` when it ends, and a
+    write of ours that hangs would hold that up. None where `out` is no file of the system's.
+    """
+    try:
+        out.flush()
+        return os.fdopen(os.dup(out.fileno()), "w", encoding=out.encoding, errors=out.errors)
+    except OSError:
+        return None
 
 
 def describe(content: Content) -> str | None:
@@ -45,6 +72,10 @@ def describe(content: Content) -> str | None:
     return None
 
 
+def _nothing() -> None:
+    """Nobody has asked for more."""
+
+
 def _clock_time(iso: str) -> str:
     return iso[11:23]
 
@@ -54,10 +85,13 @@ class PlainLines:
 
     name = "terminal"
 
-    def __init__(self, out: TextIO) -> None:
-        """Print to `out`."""
+    def __init__(self, out: TextIO | None) -> None:
+        """Print to `out`, if there is one."""
         self.metrics = StageMetrics(self.name)
+        self.when_closed: Callable[[], None] = _nothing
+        """Called on the thread that prints, after the last line."""
         self._out = out
+        self._thread = OwnThread(self.name)
         self._closed = asyncio.Event()
         self._told: dict[str, str] = {}
 
@@ -72,9 +106,17 @@ class PlainLines:
             if self._told.get(message.content.source) == line:
                 return
             self._told[message.content.source] = line or ""
-        if line is not None:
+        if line is None:
+            return
+        try:
+            await self._thread.do(partial(self._print, line))
+        except OSError as error:
+            self.metrics.drop("unwritable")
+            if self._out is not None:
+                _log.warning("nothing more is shown: %s", error.strerror)
+            self._out = None
+        else:
             self.metrics.n_out += 1
-            await asyncio.to_thread(self._print, line)
 
     async def ready(self, timeout_secs: float) -> None:
         """At once."""
@@ -85,9 +127,14 @@ class PlainLines:
 
     async def close(self) -> None:
         """Let `run` return."""
+        if not self._closed.is_set():
+            self._thread.submit(self.when_closed)
+            self._thread.end()
         self._closed.set()
 
     def _print(self, line: str) -> None:
+        if self._out is None:
+            raise BrokenPipeError
         self._out.write(line + "\n")
         self._out.flush()
 
@@ -100,9 +147,12 @@ class LiveView:
     def __init__(self, title: str, console: Console) -> None:
         """Draw on `console`."""
         self.metrics = StageMetrics(self.name)
+        self.when_closed: Callable[[], None] = _nothing
+        """Called on the thread that draws, after the last drawing."""
         self._title = title
         self._statuses: Callable[[], Sequence[SourceStatus]] = tuple
         self._console = console
+        self._thread = OwnThread(self.name)
         self._closed = asyncio.Event()
         self._events: deque[Event] = deque(maxlen=N_EVENTS)
 
@@ -124,15 +174,12 @@ class LiveView:
 
     async def run(self) -> None:
         """Draw until `close`."""
-        with Live(console=self._console, auto_refresh=False, transient=False) as live:
-            while not self._closed.is_set():
-                # Drawing may wait for the terminal: not on the loop.
-                await asyncio.to_thread(live.update, self.render(), refresh=True)
-                try:
-                    await asyncio.wait_for(self._closed.wait(), REFRESH_SECS)
-                except TimeoutError:
-                    continue
-            await asyncio.to_thread(live.update, self.render(), refresh=True)
+        try:
+            await self._draw()
+        except OSError as error:
+            self.metrics.drop("unwritable")
+            _log.warning("nothing more is shown: %s", error.strerror)
+            await self._closed.wait()
 
     async def close(self) -> None:
         """Draw once more and let `run` return."""
@@ -141,6 +188,21 @@ class LiveView:
     def render(self) -> Group:
         """The view as it is now."""
         return Group(Text(self._title, style="bold"), self._sources(), self._last_events())
+
+    async def _draw(self) -> None:
+        live = Live(console=self._console, auto_refresh=False, transient=False)
+        try:
+            await self._thread.do(live.start)
+            while not self._closed.is_set():
+                await self._thread.do(partial(live.update, self.render(), refresh=True))
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._closed.wait(), REFRESH_SECS)
+            await self._thread.do(partial(live.update, self.render(), refresh=True))
+        finally:  # not waited for here: who is cancelled need not wait for a terminal that is held
+            stopping = self._thread.submit(live.stop)
+            self._thread.submit(self.when_closed)
+            self._thread.end()
+        await asyncio.wrap_future(stopping)
 
     def _forget(self, event_id: str) -> None:
         kept = [event for event in self._events if event.id != event_id]

@@ -1,4 +1,4 @@
-"""Files and URLs: whatever FFmpeg reads, both streams of it from one demultiplexer on one clock.
+"""Files: whatever FFmpeg reads, both streams of it from one demultiplexer on one clock.
 
 Items leave in the order in which a camera would give them: a frame at its start, a chunk of sound
 at its end. Instants are the file's own timestamps, moved so that the stream that starts first
@@ -9,10 +9,9 @@ over or slow is followed by bounds, so that nothing has to wait for it.
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from mmstream.clock import Clock
 from mmstream.codecs import CaptureResampler, Decoded, MediaInput, Sound
@@ -29,25 +28,23 @@ from mmstream.media import (
     VideoFrame,
 )
 from mmstream.metrics import StageMetrics
-from mmstream.sources.pacing import due_ns, paced
+from mmstream.sources.pacing import UNIX_EPOCH, Epoch, due_ns, epoch_ns, paced
 from mmstream.sources.timeline import Timeline
 
 FOLLOW_NS: Final = NS_PER_SEC // 10
 """How far a stream may fall behind the other before a bound says that nothing came."""
 
-_UNIX_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
 
 class MediaSettings(Settings):
-    """A recording, or anything else that FFmpeg opens."""
+    """A recording: any file that FFmpeg opens."""
 
     type: Literal["media"] = "media"
     url: str
-    """Path or URL."""
+    """A path or a `file://` URL. Network streams are not read yet, and refused when it starts."""
     pace: Literal["realtime", "max"] = "realtime"
     """As it was recorded, or as fast as it can be read."""
-    epoch: AwareDatetime = _UNIX_EPOCH
-    """When its first instant was, for the timestamps of messages (ISO 8601 with a zone)."""
+    epoch: Epoch = UNIX_EPOCH
+    """When its first instant was, from 1970 to 2261 (ISO 8601 with a zone), for messages."""
     video_stream: int | None = Field(None, ge=0)
     """Which of several video streams, counted from 0; the first by default."""
     audio_stream: int | None = Field(None, ge=0)
@@ -59,7 +56,8 @@ class MediaFile:
 
     What it drops, by reason: `corrupt_packet`, `corrupt_picture`, `corrupt_sound` (not numbers),
     `unreadable_rest` (the container breaks off), `overlapping_sound` and `backward_picture` (time
-    that was given already). `timestamp_reset` counts where time was taken up anew.
+    that was given already), `timestamp_outlier` (a stamp that was a lie). `timestamp_reset` counts
+    where time was taken up anew.
     """
 
     live = False
@@ -89,9 +87,10 @@ class MediaFile:
         """Open it and give its items.
 
         Raises:
-            SourceError: it is missing, is no media, or holds nothing that can be decoded.
+            SourceError: it is missing, no file or no media, or holds nothing that can be decoded.
         """
         settings = self._settings
+        _refuse_networks(settings.url)
         wanted: dict[StreamKind, int | None] = {
             "video": settings.video_stream,
             "audio": settings.audio_stream,
@@ -107,14 +106,18 @@ class MediaFile:
         yield SourceStarted(
             self.name,
             media.kinds,
-            (self._settings.epoch - _UNIX_EPOCH) // timedelta(microseconds=1) * 1000,
+            epoch_ns(self._settings.epoch),
             clock_offset_ns=None,
         )
         while True:
-            for feed in feeds:
-                feed.fill(media)
+            n_open = sum(feed.fill(media) for feed in feeds)
+            if not n_open:
+                for feed in feeds:
+                    feed.finish()
             ready = [feed for feed in feeds if feed.items]
             if not ready:
+                if n_open:  # stamps are in doubt, and more of them are needed
+                    continue
                 return
             due_ns, item = min(ready, key=_Feed.due_ns).pop()
             self._metrics.n_out += 1
@@ -132,7 +135,7 @@ class MediaFile:
             shown = mask_credentials(self._settings.url)
             msg = f"{shown}: nothing in it can be decoded; allowed: media that FFmpeg decodes"
             raise SourceError(msg)
-        timeline = Timeline(min(instants_ns), self._metrics)
+        timeline = Timeline[Decoded](min(instants_ns), self._metrics)
         resampler = CaptureResampler(self.name, self._rate_hz, self._metrics)
         feeds = []
         for kind, decoded in first.items():
@@ -140,6 +143,14 @@ class MediaFile:
             feed.take(decoded)
             feeds.append(feed)
         return feeds
+
+
+def _refuse_networks(url: str) -> None:
+    """What stalls or never ends needs more than this source does."""
+    scheme, colon, _ = url.partition(":")
+    if colon and "/" not in scheme and scheme != "file":  # as FFmpeg tells a URL from a path
+        msg = f"{mask_credentials(url)}: only files are read so far; allowed: a path or file:// URL"
+        raise SourceError(msg)
 
 
 def _first(media: MediaInput, kind: StreamKind) -> Sequence[Decoded]:
@@ -157,7 +168,7 @@ class _Feed:
         self,
         kind: StreamKind,
         source: str,
-        timeline: Timeline,
+        timeline: Timeline[Decoded],
         resampler: CaptureResampler,
         metrics: StageMetrics,
     ) -> None:
@@ -171,20 +182,36 @@ class _Feed:
         self._bound_ns = 0
         self._last_ns = -1
 
-    def fill(self, media: MediaInput) -> None:
-        """Decode until there is an item, or for now nothing more."""
+    def fill(self, media: MediaInput) -> bool:
+        """Decode until there is an item, or the other stream must tell what the stamps mean.
+
+        Whether something is there or may come.
+        """
+        self._make(self._timeline.settled(self._kind))
         while not self.items:
             decoded = media.decode(self._kind)
             if decoded is None:
                 if self._kind == "audio":
                     self._put(self._resampler.flush())
-                return
+                return bool(self.items)
             self.take(decoded)
+            if self._timeline.waits(self._kind):
+                break
+        return True
 
     def take(self, decoded: Sequence[Decoded]) -> None:
-        """Make items of it."""
+        """Make items of it, unless its stamps are in doubt."""
         for one in decoded:
-            start_ns = self._timeline.place(self._kind, one.at_ns, one.duration_ns)
+            self._make(self._timeline.place(self._kind, one.at_ns, one.duration_ns, one))
+
+    def finish(self) -> None:
+        """Nothing more comes: make items of what is left."""
+        self._make(self._timeline.settled(self._kind, is_over=True))
+        if self._kind == "audio":
+            self._put(self._resampler.flush())
+
+    def _make(self, placed: Sequence[tuple[int, Decoded]]) -> None:
+        for start_ns, one in placed:
             if isinstance(one, Sound):
                 self._put(self._resampler.push(one.frame, start_ns, one.jitter_ns))
             elif start_ns > self._last_ns:
@@ -206,6 +233,8 @@ class _Feed:
         """What can be said of it when everything up to `until_ns` has been given."""
         if self.items:
             until_ns = min(until_ns, self.items[0][1].start_ns)
+        elif self._timeline.waits(self._kind):
+            return None
         if until_ns < self._bound_ns + FOLLOW_NS:
             return None
         self._bound_ns = until_ns

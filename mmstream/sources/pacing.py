@@ -1,10 +1,26 @@
-"""Gives what could be had at once no faster than it would have happened."""
+"""How what is played relates to clocks: when it was, and no faster than it would have happened."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Final
+
+from pydantic import AwareDatetime, Field
 
 from mmstream.clock import Clock
 from mmstream.media import NS_PER_SEC, AudioChunk, MediaItem, SourceStarted, StreamBound, VideoFrame
+
+UNIX_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+Epoch = Annotated[
+    AwareDatetime, Field(ge=UNIX_EPOCH, le=datetime(2261, 12, 31, 23, 59, 59, tzinfo=UTC))
+]
+"""When an instant 0 was. Nanoseconds since 1970 must fit 63 bits, with what is played after it."""
+
+
+def epoch_ns(epoch: datetime) -> int:
+    """Nanoseconds from 1970 to `epoch`."""
+    return (epoch - UNIX_EPOCH) // timedelta(microseconds=1) * 1000
 
 
 def due_ns(item: AudioChunk | VideoFrame | StreamBound) -> int:

@@ -9,16 +9,16 @@ import heapq
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from itertools import count
 from typing import Annotated, Final, Literal
 
 import numpy as np
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from mmstream.clock import Clock
 from mmstream.codecs import image_from_array
+from mmstream.codecs.sound import CHUNKS_PER_SEC
 from mmstream.config import Settings
 from mmstream.media import (
     DEFAULT_RATE_HZ,
@@ -35,15 +35,13 @@ from mmstream.media import (
 )
 from mmstream.metrics import StageMetrics
 from mmstream.sources.demo_scene import demo
-from mmstream.sources.pacing import due_ns, paced
+from mmstream.sources.pacing import UNIX_EPOCH, Epoch, due_ns, epoch_ns, paced
 from mmstream.sources.scenes import ROUND_NS, Scene, SceneFormat, flash_beep, shapes
 from mmstream.sources.timeline import mended
 
-CHUNKS_PER_SEC: Final = 50
 NEVER_NS: Final = 2**63 - 1
 """The bound of a stream that has ended."""
 
-_UNIX_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SCENES: Final = {"flash_beep": flash_beep, "shapes": shapes, "demo": demo}
 _Media = AudioChunk | VideoFrame
 
@@ -156,9 +154,9 @@ class SyntheticSettings(Settings):
     """Chooses noise, variations and random faults."""
     pace: Literal["realtime", "max"] = "realtime"
     """As life goes, or as fast as it is taken."""
-    epoch: AwareDatetime | Literal["now"] | None = None
-    """The instant at which the scene begins, with a time zone; null: `now` in real time, else
-    1970-01-01T00:00:00Z."""
+    epoch: Epoch | Literal["now"] | None = None
+    """The instant at which the scene begins, with a time zone, from 1970 to 2261; null: `now` in
+    real time, else 1970-01-01T00:00:00Z."""
     live: bool = False
     """Whether it goes on without us as a camera does, so that what is not taken in time is lost."""
     faults: tuple[Fault, ...] = ()
@@ -197,7 +195,7 @@ class SyntheticSource:
 
     @property
     def metrics(self) -> Sequence[StageMetrics]:
-        """Items out, and timestamps that were reset; what faults swallow is not counted."""
+        """Items out, and timestamps that were reset or lies; what faults swallow is not counted."""
         return (self._metrics,)
 
     @contextmanager
@@ -239,7 +237,7 @@ class SyntheticSource:
         epoch = self._settings.epoch
         if epoch == "now" or (epoch is None and self._settings.pace == "realtime"):
             return self._clock.utc_ns()
-        return ((epoch or _UNIX_EPOCH) - _UNIX_EPOCH) // timedelta(microseconds=1) * 1000
+        return epoch_ns(epoch or UNIX_EPOCH)
 
     def _chunks(self, scene: Scene, until_ns: int) -> Iterator[_Media]:
         rate_hz = self._rate_hz
