@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import sys
 import threading
+from functools import partial
 
 import pytest
 
@@ -19,7 +20,7 @@ def test_work_is_done_in_order_on_one_named_thread() -> None:
         return n
 
     async def scenario() -> list[int]:
-        return await asyncio.gather(*(thread.do(lambda n=n: work(n)) for n in range(20)))
+        return await asyncio.gather(*(thread.do(partial(work, n)) for n in range(20)))
 
     assert asyncio.run(scenario()) == list(range(20))
     assert names == ["disk"] * 20

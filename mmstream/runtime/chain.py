@@ -167,6 +167,9 @@ class ChainRunner:
                     await self._take(item)
                 watching.cancel()
         except BaseExceptionGroup as errors:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():  # Python 3.11: a group that fails forgets it
+                raise asyncio.CancelledError from None
             raise errors.exceptions[0] from None
 
     async def _take(self, item: MediaItem) -> None:
