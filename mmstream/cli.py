@@ -137,6 +137,9 @@ def demo(
     """Show it working: a made-up scene, an embedded broker, and what was understood of it."""
     from mmstream.pipelines import demo as recipe
 
+    if sys.stdout is None:
+        msg = "the demo shows itself on standard output, which is closed"
+        raise ConfigError(msg)
     settings = _load("demo", None)
     asyncio.run(recipe.run(settings, SystemClock(), sys.stdout, seconds=seconds))
 
