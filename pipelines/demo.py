@@ -43,15 +43,12 @@ async def run(settings: Configuration, clock: Clock, out: TextIO, *, seconds: fl
         place = MqttSettings(host=HOST, port=broker.port)
         mqtt = MqttSink(place, node=settings.node, boot_id=boot_id)
         view = terminal.view(f"mmstream {settings.node}", out)
-        played = graph.build(settings, clock, [mqtt, memory, view])
-        runtime = LocalRuntime(played, clock, boot_id=boot_id)
+        made = graph.build(settings, clock, [mqtt, memory, view])
+        runtime = LocalRuntime(made, clock, boot_id=boot_id)
         view.watch(runtime.statuses)
         await serve(runtime, seconds=seconds)
-    began_ns, played_ns = _played(memory.messages)
-    truth = scene.truth(max(0, played_ns - SLACK_NS))
-    out.writelines(
-        line + "\n" for line in summary(truth, memory.messages, began_ns, runtime.stages())
-    )
+    truth = scene.truth(played(memory.messages)[1])
+    out.writelines(line + "\n" for line in summary(truth, memory.messages, runtime.stages()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +66,11 @@ class Match:
     """Event start minus true start, for what an event of its own was found for."""
 
 
-def match(truths: Sequence[Span], events: Sequence[Span]) -> Match:
-    """Lay events beside the truth: they belong together where they overlap."""
+def match(truths: Sequence[Span], events: Sequence[Span], played_ns: int) -> Match:
+    """Lay events beside the truth: they belong together where they overlap.
+
+    What began less than the slack before the end is not missed if no event tells of it.
+    """
     wide = [Span(max(0, one.start_ns - SLACK_NS), one.end_ns + SLACK_NS) for one in truths]
     found = [any(event.overlap_ns(one) for event in events) for one in truths]
     n_false = sum(not any(event.overlap_ns(one) for one in wide) for event in events)
@@ -80,20 +80,23 @@ def match(truths: Sequence[Span], events: Sequence[Span]) -> Match:
         nearest_ns = min(starts, key=lambda start_ns: abs(start_ns - event.start_ns), default=None)
         if nearest_ns is not None and abs(event.start_ns - nearest_ns) <= SLACK_NS:
             errors.append(event.start_ns - nearest_ns)
-    return Match(len(truths), sum(found), len(events), n_false, tuple(errors))
+    n_true = sum(
+        is_found or one.start_ns < played_ns - SLACK_NS
+        for one, is_found in zip(truths, found, strict=True)
+    )
+    return Match(n_true, sum(found), len(events), n_false, tuple(errors))
 
 
 def summary(
-    truth: Sequence[Truth],
-    messages: Sequence[Published],
-    began_ns: int,
-    stages: Sequence[StageMetrics],
+    truth: Sequence[Truth], messages: Sequence[Published], stages: Sequence[StageMetrics]
 ) -> list[str]:
     """What was found of the truth, how late it was said, and what was lost."""
+    began_ns, played_ns = played(messages)
     lines = ["", "label    happened  found  events  false  start error"]
     for label in LABELS:
         truths = [one.span for one in truth if one.label == label]
-        found = match(truths, [_span(e, began_ns) for e in _ended(messages) if e.label == label])
+        events = [_span(event, began_ns) for event in _ended(messages) if event.label == label]
+        found = match(truths, events, played_ns)
         error = "-"
         if found.start_errors_ns:
             error = f"{median(found.start_errors_ns) / 1e6:+.0f} ms (median)"
@@ -132,7 +135,7 @@ def _scene(source: SourceSettings, clock: Clock) -> Scene:
     return SyntheticSource(SOURCE, source, clock).scene
 
 
-def _played(messages: Sequence[Published]) -> tuple[int, int]:
+def played(messages: Sequence[Published]) -> tuple[int, int]:
     """When the scene began, in nanoseconds since 1970, and for how long it was played."""
     healths = [message.content for message in messages if isinstance(message.content, Health)]
     online = [utc_ns(health.since) for health in healths if health.state == "online"]
