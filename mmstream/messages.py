@@ -270,6 +270,8 @@ class StageReport(_Record):
     n_out: int
     dropped: dict[str, int]
     """By reason."""
+    lag_ms: float | None = None
+    """How long after its capture the last hop was scored; only the heads of a source say so."""
     p50_ms: float | None = None
     """Null when nothing was measured."""
     p95_ms: float | None = None

@@ -315,18 +315,20 @@ class LocalRuntime:
     def _stats(self) -> Stats:
         worker = self._worker
         batch_size = worker.metrics.n_out / worker.n_batches if worker.n_batches else None
+        lags_ms = {r.metrics.name: r.gauge.lag_ms for r in self._runners.values()}
         return Stats(
-            stages={stage.name: _report(stage) for stage in self.stages()},
+            stages={stage.name: _report(stage, lags_ms.get(stage.name)) for stage in self.stages()},
             batch_size=None if batch_size is None else round(batch_size, 2),
             device=self._graph.worker.device,
         )
 
 
-def _report(stage: StageMetrics) -> StageReport:
+def _report(stage: StageMetrics, lag_ms: float | None) -> StageReport:
     return StageReport(
         n_in=stage.n_in,
         n_out=stage.n_out,
         dropped=dict(stage.dropped),
+        lag_ms=lag_ms,
         p50_ms=stage.latencies.percentile_ms(50),
         p95_ms=stage.latencies.percentile_ms(95),
         p99_ms=stage.latencies.percentile_ms(99),
