@@ -34,6 +34,7 @@ from mmstream.metrics import StageMetrics
 from mmstream.runtime.capture import ThreadedSource
 from mmstream.runtime.chain import Chain
 from mmstream.runtime.local import Graph, LocalRuntime
+from mmstream.sources.pacing import due_ns, paced
 from mmstream.stages import Load
 from mmstream.windows import HopCutter, HopSettings
 from mmstream.worker import WorkerSettings
@@ -96,10 +97,7 @@ class PacedReader:
         yield self._paced()
 
     def _paced(self) -> Iterator[MediaItem]:
-        begin_ns = _CLOCK.monotonic_ns()
-        for item in self._items:
-            due_ns = begin_ns + _due_ns(item)
-            _CLOCK.sleep((due_ns - _CLOCK.monotonic_ns()) / NS_PER_SEC)
+        for item in paced(self._items, _CLOCK):
             self.left_ns.append(_CLOCK.monotonic_ns())
             yield item
 
@@ -177,23 +175,14 @@ def _items(secs: int) -> list[MediaItem]:
     image = image_from_array(np.zeros((480, 640), np.uint8), "gray")
     samples = np.zeros(CHUNK, np.float32)
     chunk_ns = CHUNK * NS_PER_SEC // RATE_HZ
-    chunks: list[MediaItem] = [
+    chunks = [
         AudioChunk(SOURCE, start_ns, RATE_HZ, samples)
         for start_ns in range(0, secs * NS_PER_SEC, chunk_ns)
     ]
     frames = [VideoFrame(SOURCE, i * NS_PER_SEC // FPS, image) for i in range(secs * FPS)]
     started = SourceStarted(SOURCE, frozenset({"audio", "video"}), 0, None)
-    return [started, *sorted([*chunks, *frames], key=_due_ns)]
-
-
-def _due_ns(item: MediaItem) -> int:
-    """A chunk can leave when its last sample is there, a frame when it is taken."""
-    match item:
-        case AudioChunk():
-            return item.end_ns
-        case VideoFrame():
-            return item.start_ns
-    return 0
+    media: list[AudioChunk | VideoFrame] = [*chunks, *frames]
+    return [started, *sorted(media, key=due_ns)]
 
 
 def _settling(items: Sequence[MediaItem]) -> dict[int, int]:

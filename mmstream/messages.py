@@ -335,7 +335,7 @@ class NumberedStamp(Stamp):
     """From the capture of what decided it to `ts_emit`; null when media is read faster than it
     plays."""
     late: bool = False
-    """It waited in the spool for the broker to come back."""
+    """It waited for the broker to come back."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -147,7 +147,7 @@ class Mosquitto:
 
     def start(self) -> None:
         """Start it and wait until it listens."""
-        program = _mosquitto()
+        program = program_path("mosquitto")
         config = self._folder / "mosquitto.conf"
         config.write_text("\n".join(self._config()) + "\n")
         with (self._folder / "mosquitto.log").open("ab") as log:
@@ -310,10 +310,11 @@ class Listener:
             self._changed.notify_all()
 
 
-def _mosquitto() -> str:
-    program = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
+def program_path(name: str) -> str:
+    """Where one of mosquitto's programs is; the test is skipped, or fails, where it is not."""
+    program = shutil.which(name) or shutil.which(name, path="/usr/sbin")
     if program is None:
-        reason = "mosquitto is not installed"
+        reason = f"{name} is not installed"
         if os.environ.get("MMSTREAM_REQUIRE_DATA") == "1":
             pytest.fail(reason)
         pytest.skip(reason)

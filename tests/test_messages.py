@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
+from sink_messages import alert, caption, event, health, info, stats
 
 from mmstream.messages import (
     CONTENTS,
@@ -177,9 +178,21 @@ def test_only_what_must_not_be_lost_is_numbered(content: Content) -> None:
         assert not content.RETAINED
 
 
-def test_a_partial_caption_may_be_lost_and_a_final_may_not() -> None:
-    assert CAPTION.model_copy(update={"state": "final"}).must_arrive
-    assert not CAPTION.model_copy(update={"state": "partial"}).must_arrive
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (event("e"), True),
+        (alert("a"), True),
+        (caption("final"), True),
+        (caption("partial"), False),
+        (stats(), False),
+        (health(), False),
+        (info(), False),
+    ],
+    ids=lambda value: getattr(value, "TOPIC", None),
+)
+def test_what_must_arrive(content: Content, *, expected: bool) -> None:
+    assert content.must_arrive is expected
 
 
 @given(st.integers(0, 2**62))

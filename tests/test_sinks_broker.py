@@ -1,12 +1,11 @@
 import asyncio
 import gc
 import logging
-import shutil
 import subprocess
 
 import aiomqtt
 import pytest
-from brokers import HOST, Heard, listening, until
+from brokers import HOST, Heard, listening, program_path, until
 
 from mmstream.errors import BrokerError
 from mmstream.sinks.broker import EmbeddedBroker
@@ -29,9 +28,7 @@ def test_serves_clients_and_keeps_what_is_retained() -> None:
 
 
 def test_mosquitto_sub_can_watch() -> None:
-    program = shutil.which("mosquitto_sub")
-    if program is None:
-        pytest.skip("mosquitto_sub is not installed")
+    program = program_path("mosquitto_sub")
 
     async def session() -> bytes:
         async with EmbeddedBroker() as broker, listening(broker.port) as client:

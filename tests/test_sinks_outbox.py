@@ -1,13 +1,12 @@
 from dataclasses import dataclass
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sink_messages import alert, caption, event, health, info, published, stats
+from sink_messages import event, published
 
-from mmstream.messages import Content, NumberedStamp, Published
+from mmstream.messages import NumberedStamp, Published
 from mmstream.sinks.mqtt_topics import Packet
-from mmstream.sinks.outbox import Outbox, Waiting, must_arrive
+from mmstream.sinks.outbox import Outbox, Waiting
 
 CHANGE = Packet("mmstream/pi/door/state/motion", "ON", qos=1, retain=True)
 
@@ -127,20 +126,3 @@ def test_late_changes_nothing_else() -> None:
     outbox.start_over()
     [waiting] = outbox.take(1)
     assert waiting.message.payload() == message.payload() | {"late": True}
-
-
-@pytest.mark.parametrize(
-    ("content", "expected"),
-    [
-        (event("e"), True),
-        (alert("a"), True),
-        (caption("final"), True),
-        (caption("partial"), False),
-        (stats(), False),
-        (health(), False),
-        (info(), False),
-    ],
-    ids=lambda value: getattr(value, "TOPIC", None),
-)
-def test_what_must_arrive(content: Content, *, expected: bool) -> None:
-    assert must_arrive(published(content)) is expected

@@ -22,7 +22,7 @@ from mmstream.messages import Published
 from mmstream.metrics import StageMetrics
 from mmstream.sinks.mqtt_connection import BrokerDoor, Link, MqttSettings, TlsSettings
 from mmstream.sinks.mqtt_topics import Packet, RetainedPicture
-from mmstream.sinks.outbox import Outbox, Waiting, must_arrive
+from mmstream.sinks.outbox import Outbox, Waiting
 
 __all__ = ["MqttSettings", "MqttSink", "TlsSettings"]
 
@@ -90,7 +90,7 @@ class MqttSink:
             raise SinkError(msg)
         self.metrics.n_in += 1
         changes = self._picture.update(message)
-        if must_arrive(message):
+        if message.content.must_arrive:
             self._keep(message, changes if self.connected else ())
         elif message.content.RETAINED:
             self._retained_due |= {packet.topic: packet for packet in changes}

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from mmstream.messages import NumberedStamp, Published
+from mmstream.messages import Published
 from mmstream.sinks.mqtt_topics import Packet
 
 
@@ -79,8 +79,3 @@ def late(waiting: Waiting) -> Waiting:
     """
     stamp = waiting.message.stamp.model_copy(update={"late": True})
     return replace(waiting, message=replace(waiting.message, stamp=stamp), changes=())
-
-
-def must_arrive(message: Published) -> bool:
-    """Whether a gap would be seen as a loss: events, alerts and final captions have a number."""
-    return isinstance(message.stamp, NumberedStamp) and message.stamp.seq is not None
