@@ -7,6 +7,7 @@
       + ScorerError         a detector or model cannot be built or run
       + SinkError           a message could not be delivered and is lost
         - BrokerError       the MQTT broker cannot be reached or refused us
+      + CommandError        a request cannot be understood or carried out
       + UnreachableError    with --strict, a source or broker was not reached at the start
       + StateError          a call out of order: pushed after flush, run twice
 
@@ -50,6 +51,10 @@ class SinkError(MmstreamError):
 
 class BrokerError(SinkError):
     """The MQTT broker cannot be reached, or refused the connection; the text says why."""
+
+
+class CommandError(MmstreamError):
+    """A request cannot be understood or carried out; the text, which goes back, says why."""
 
 
 class UnreachableError(MmstreamError):

@@ -159,6 +159,10 @@ class SourceStarted:
     clock_offset_ns: int | None
     """Added to a capture instant it gives the monotonic clock's; None where media is read faster
     than it plays, so that latency means nothing."""
+    synced: bool = True
+    """Whether both streams are known to be on one clock; if not, `SourceSynced` follows."""
+    missing: tuple[str, ...] = ()
+    """What should be there and is not, and why, in words; with any, the source is degraded."""
 
     def __post_init__(self) -> None:
         if not self.streams:
@@ -180,6 +184,23 @@ class StreamBound:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceSynced:
+    """From here on, both streams of the source are known to be on one clock."""
+
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class StreamClock:
+    """How a live stream's own clock runs beside ours; what it stamps is corrected for it."""
+
+    source: str
+    stream: StreamKind
+    drift_ppm: float
+    """Parts per million by which its clock is fast; below 0 where it is slow."""
+
+
+@dataclass(frozen=True, slots=True)
 class SourceStalled:
     """A live source has sent nothing for too long; it may come back."""
 
@@ -194,7 +215,7 @@ class SourceEnded:
     source: str
 
 
-MediaItem = SourceStarted | AudioChunk | VideoFrame | StreamBound
+MediaItem = SourceStarted | AudioChunk | VideoFrame | StreamBound | SourceSynced | StreamClock
 """What a source yields."""
 SourceItem = MediaItem | SourceStalled | SourceEnded
 """What reaches windows: the runtime adds stalls and the end."""
@@ -218,6 +239,8 @@ class Hop:
     """Those that start inside the span, in order."""
     gap_before: bool = False
     """Hops before this one were dropped or never came: stateful parts start anew or honour it."""
+    synced: bool = True
+    """Whether sound and sight are known to be on one clock: what compares them waits for that."""
 
     def __post_init__(self) -> None:
         if self.samples.shape != self.heard.shape or self.samples.ndim != 1:

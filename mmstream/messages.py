@@ -13,8 +13,9 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import ClassVar, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, create_model
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, create_model
 
+from mmstream.errors import CommandError
 from mmstream.media import Modality
 
 SCHEMA_VERSION: Final = 1
@@ -235,6 +236,12 @@ class Health(Content):
     """Frames per second of capture time, lately; null without video."""
     audio_rms: float | None = None
     """Root mean square level of the sound, lately, in dBFS; null without audio."""
+    synced: bool = True
+    """Whether sound and sight are known to be on one clock."""
+    video_drift_ppm: float | None = None
+    """By how much the camera's clock is fast, corrected for already; null where unknown."""
+    audio_drift_ppm: float | None = None
+    """By how much the microphone's clock is fast, corrected for already; null where unknown."""
     restarts: int = 0
     """How often it was started anew since boot."""
 
@@ -308,9 +315,38 @@ class Command(_Record):
     """What comes in, from MQTT or the API."""
 
     verb: str
-    transaction: str
+    """What to do: the last level of the topic `request/<verb>`."""
+    transaction: str = ""
+    """Whatever tells the asker which request an answer is to."""
     source: str | None = None
+    """The source that it is about."""
     arguments: dict[str, JsonValue] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A command as it arrived, not understood yet."""
+
+    verb: str
+    payload: str
+
+    def command(self) -> Command:
+        """What it says; the payload is a JSON object, or empty.
+
+        Raises:
+            CommandError: it is neither, or holds what no command has.
+        """
+        try:
+            fields = json.loads(self.payload or "{}")
+            return Command.model_validate({**fields, "verb": self.verb})
+        except ValidationError as error:
+            problem = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(map(str, problem["loc"]))
+            msg = f"{where}: {problem['msg']}; allowed: transaction, source, arguments"
+            raise CommandError(msg) from None
+        except (ValueError, TypeError, RecursionError):
+            msg = "the payload is no JSON object"
+            raise CommandError(msg) from None
 
 
 class Stamp(_Record):

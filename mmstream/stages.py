@@ -13,7 +13,7 @@ from enum import IntEnum
 from typing import Protocol, TypeVar
 
 from mmstream.media import Hop, Label, MediaItem, Scores
-from mmstream.messages import Published
+from mmstream.messages import Published, Request
 from mmstream.metrics import StageMetrics
 
 _In_contra = TypeVar("_In_contra", contravariant=True)
@@ -163,4 +163,12 @@ class Sink(Protocol):
 
     async def close(self) -> None:
         """Deliver what is queued, say goodbye, let `run` return; bounded in time by the sink."""
+        ...
+
+
+class Inlet(Protocol):
+    """Where requests come from."""
+
+    def requests(self) -> AsyncIterator[Request]:
+        """Those that arrive, in order, for ever; one reader takes them."""
         ...

@@ -28,8 +28,10 @@ from mmstream.media import (
     SourceItem,
     SourceStalled,
     SourceStarted,
+    SourceSynced,
     Span,
     StreamBound,
+    StreamClock,
     StreamKind,
     VideoFrame,
     ns_to_samples,
@@ -93,6 +95,7 @@ class HopCutter:
         self._floor = _NEVER_NS
         self._has_cut = False
         self._gap = False
+        self._synced = True
         self._clock_offset_ns: int | None = None
 
     def push(self, item: SourceItem) -> Sequence[Hop]:
@@ -107,6 +110,11 @@ class HopCutter:
                 return self._start(item)
             case SourceEnded() | SourceStalled():
                 return self.flush()
+            case SourceSynced():
+                self._synced = True
+                return ()
+            case StreamClock():
+                return ()
             case StreamBound():
                 self._raise_bound(item.stream, item.at_ns)
                 return self._cut(self._settled_until_ns())
@@ -136,6 +144,7 @@ class HopCutter:
         self._audio.clear()
         self._video.clear()
         self._streams = item.streams
+        self._synced = item.synced
         self._bounds = {}
         self._seen_until_ns = self._next = None
         self._gap = self._gap or self.metrics.n_out > 0
@@ -251,4 +260,5 @@ class HopCutter:
             heard,
             frames,
             gap_before=gap,
+            synced=self._synced,
         )

@@ -46,6 +46,7 @@ def paced(items: Iterable[MediaItem], clock: Clock) -> Iterator[MediaItem]:
         if isinstance(item, SourceStarted):
             offset_ns = clock.monotonic_ns()
             yield replace(item, clock_offset_ns=offset_ns)
-        else:
+            continue
+        if isinstance(item, AudioChunk | VideoFrame | StreamBound):
             clock.sleep((offset_ns + due_ns(item) - clock.monotonic_ns()) / NS_PER_SEC)
-            yield item
+        yield item
