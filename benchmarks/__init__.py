@@ -4,10 +4,12 @@ import json
 from pathlib import Path
 from typing import Final
 
-from mmstream.benchmarks import machine, overhead
+from pydantic import BaseModel
+
+from mmstream.benchmarks import drift, machine, overhead, rtsp
 from mmstream.errors import ConfigError
 
-NAMES: Final = ("overhead",)
+NAMES: Final = ("drift", "overhead", "rtsp")
 
 
 def run(name: str, json_file: Path | None) -> None:
@@ -21,11 +23,22 @@ def run(name: str, json_file: Path | None) -> None:
         raise ConfigError(msg)
     if json_file is not None:
         _touch(json_file)  # before minutes are spent
-    figures = overhead.measure()
-    print(overhead.table(figures))
+    figures, table = _measured(name)
+    print(table)
     if json_file is not None:
         record = {"benchmark": name, **machine.describe(), "figures": figures.model_dump()}
         json_file.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def _measured(name: str) -> tuple[BaseModel, str]:
+    if name == "drift":
+        drifts = drift.measure()
+        return drifts, drift.table(drifts)
+    if name == "rtsp":
+        ages = rtsp.measure()
+        return ages, rtsp.table(ages)
+    costs = overhead.measure()
+    return costs, overhead.table(costs)
 
 
 def _touch(path: Path) -> None:

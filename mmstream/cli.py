@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal, NoReturn
 
@@ -84,7 +85,10 @@ def run(
     settings = _load(config, overrides)
     # What a program reads must not be mixed with what a person reads.
     out = sys.stderr if settings.sinks.writes_to_stdout else sys.stdout
-    failures = asyncio.run(surveillance.run(settings, SystemClock(), out, strict=strict))
+    reload = partial(_load, config, overrides)
+    failures = asyncio.run(
+        surveillance.run(settings, SystemClock(), out, strict=strict, reload=reload)
+    )
     _exit_if_all_failed(failures, len(settings.sources))
 
 
@@ -129,6 +133,19 @@ def check(config: Config, overrides: Overrides = None) -> None:
 
 
 @app.command()
+def devices(
+    *,
+    meter: Annotated[
+        bool, typer.Option("--meter", help="Show how loud each microphone is, until Ctrl-C.")
+    ] = False,
+) -> None:
+    """List cameras and microphones, what is missing, and how to get it."""
+    from mmstream.pipelines import devices as recipe
+
+    recipe.show(sys.stdout, SystemClock(), meter=meter)
+
+
+@app.command()
 def demo(
     seconds: Annotated[float, typer.Option(min=1, help="For how long.")] = 60.0,
     *,
@@ -160,7 +177,7 @@ def schema(
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="Which benchmark: overhead.")],
+    name: Annotated[str, typer.Argument(help="Which benchmark: overhead, drift, rtsp.")],
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the figures here too.")
     ] = None,

@@ -444,6 +444,15 @@ def json_schema(content: type[Content]) -> dict[str, JsonValue]:
     return schema | wire_model(content).model_json_schema(mode="serialization")
 
 
+def request_schema() -> dict[str, JsonValue]:
+    """The JSON Schema (2020-12) of what a request may hold; its topic says the verb."""
+    schema: dict[str, JsonValue] = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    schema |= Command.model_json_schema()
+    del schema["required"]
+    return schema
+
+
 def schemas() -> dict[str, dict[str, JsonValue]]:
     """Every JSON Schema by the lower-case name of its message, as the wheel ships them."""
-    return {content.__name__.lower(): json_schema(content) for content in CONTENTS}
+    messages = {content.__name__.lower(): json_schema(content) for content in CONTENTS}
+    return {**messages, "command": request_schema()}

@@ -60,6 +60,8 @@ class SourceStatus:
     state: str
     """As in its health message."""
     reason: str
+    since: str
+    """When it came into this state, ISO 8601 UTC."""
     video_fps: float | None
     audio_dbfs: float | None
     lag_ms: float | None

@@ -15,7 +15,10 @@ from mmstream.messages import ID_PATTERN, RESERVED_SOURCES
 from mmstream.sinks.jsonl import STDOUT, JsonlSettings
 from mmstream.sinks.mqtt import MqttSettings
 from mmstream.sources.media import MediaSettings
+from mmstream.sources.microphone import MicrophoneSettings
+from mmstream.sources.network import NetworkSettings
 from mmstream.sources.synthetic import SyntheticSettings
+from mmstream.sources.webcam import WebcamSettings
 from mmstream.windows import HopSettings
 from mmstream.worker import WorkerSettings
 
@@ -31,7 +34,19 @@ def _not_reserved(name: str) -> str:
 
 
 SourceId = Annotated[str, Field(pattern=ID_PATTERN), AfterValidator(_not_reserved)]
-SourceSettings = Annotated[MediaSettings | SyntheticSettings, Field(discriminator="type")]
+
+
+class DeskSettings(WebcamSettings):
+    """A webcam, and a microphone beside it if you like: one source on one clock."""
+
+    microphone: MicrophoneSettings | Literal[False] = False
+    """What hears for the camera; `{}` takes the default microphone."""
+
+
+SourceSettings = Annotated[
+    MediaSettings | NetworkSettings | DeskSettings | MicrophoneSettings | SyntheticSettings,
+    Field(discriminator="type"),
+]
 
 
 class DetectorSettings(Settings):

@@ -4,20 +4,26 @@ from collections.abc import Sequence
 
 from mmstream.clock import Clock
 from mmstream.heads.events import EventHead
+from mmstream.media import Label
 from mmstream.pipelines.configuration import (
     Configuration,
+    DeskSettings,
     DetectorSettings,
     SinkSettings,
     SourceSettings,
 )
 from mmstream.runtime.capture import ThreadedSource
 from mmstream.runtime.chain import Chain
+from mmstream.runtime.joined import JoinedSource
 from mmstream.runtime.local import Graph
 from mmstream.sinks.jsonl import JsonlSink
 from mmstream.sinks.mqtt import MqttSink
-from mmstream.sources.media import MediaFile
+from mmstream.sources.media import MediaFile, MediaSettings
+from mmstream.sources.microphone import MicrophoneSettings, MicrophoneSource
+from mmstream.sources.network import NetworkSettings, NetworkSource
 from mmstream.sources.synthetic import SyntheticSettings, SyntheticSource
-from mmstream.stages import Reader, ScorerSpec, Sink
+from mmstream.sources.webcam import WebcamSource
+from mmstream.stages import ScorerSpec, Sink, Source
 from mmstream.windows import HopCutter
 
 
@@ -26,29 +32,49 @@ def build(
 ) -> Graph:
     """The graph of a configuration, ending in the sinks given."""
     detectors = specs(settings.detectors)
-    labels = tuple(label for spec in detectors for label in spec.labels)
-    events = {"motion": settings.events.motion, "loud": settings.events.loud}
-    chains = []
-    for name, source_settings in settings.sources.items():
-        source = ThreadedSource(reader(name, source_settings, clock, settings.hops.rate_hz))
-        cutter = HopCutter(name, settings.hops, live=source.live)
-        head = EventHead(node=settings.node, source=name, labels=labels, settings=events)
-        chains.append(Chain(source, cutter, head))
-    return Graph(
-        settings.node, tuple(chains), detectors, settings.worker, tuple(to), reports=reports
+    chains = tuple(chain(name, settings, clock) for name in settings.sources)
+    return Graph(settings.node, chains, detectors, settings.worker, tuple(to), reports=reports)
+
+
+def chain(name: str, settings: Configuration, clock: Clock) -> Chain:
+    """The parts that belong to one source of a configuration alone."""
+    source = source_of(name, settings.sources[name], clock, settings.hops.rate_hz)
+    head = EventHead(
+        node=settings.node,
+        source=name,
+        labels=labels(settings.detectors),
+        settings={"motion": settings.events.motion, "loud": settings.events.loud},
     )
+    return Chain(source, HopCutter(name, settings.hops, live=source.live), head)
 
 
-def reader(name: str, settings: SourceSettings, clock: Clock, rate_hz: int) -> Reader:
-    """The reader that a source's settings ask for."""
-    if isinstance(settings, SyntheticSettings):
-        return SyntheticSource(name, settings, clock, rate_hz=rate_hz)
-    return MediaFile(name, settings, clock, rate_hz=rate_hz)
+def source_of(name: str, settings: SourceSettings, clock: Clock, rate_hz: int) -> Source:
+    """The source that its settings ask for."""
+    match settings:
+        case SyntheticSettings():
+            return ThreadedSource(SyntheticSource(name, settings, clock, rate_hz=rate_hz))
+        case MediaSettings():
+            return ThreadedSource(MediaFile(name, settings, clock, rate_hz=rate_hz))
+        case NetworkSettings():
+            return ThreadedSource(NetworkSource(name, settings, clock, rate_hz=rate_hz))
+        case MicrophoneSettings():
+            return ThreadedSource(MicrophoneSource(name, settings, clock, rate_hz=rate_hz))
+        case DeskSettings():
+            camera = ThreadedSource(WebcamSource(name, settings, clock))
+            if settings.microphone is False:
+                return camera
+            ears = MicrophoneSource(name, settings.microphone, clock, rate_hz=rate_hz)
+            return JoinedSource(name, (camera, ThreadedSource(ears)))
 
 
 def specs(settings: DetectorSettings) -> tuple[ScorerSpec, ...]:
     """The detectors that are on."""
     return tuple(spec for spec in (settings.motion, settings.loud) if spec is not False)
+
+
+def labels(settings: DetectorSettings) -> tuple[Label, ...]:
+    """All that those detectors may say."""
+    return tuple(label for spec in specs(settings) for label in spec.labels)
 
 
 def sinks(settings: SinkSettings, *, node: str, boot_id: str) -> tuple[Sink, ...]:

@@ -1,24 +1,35 @@
 """Surveillance: every source is cut into hops, watched and listened to, and told as events.
 
 sources -> hops -> worker (motion, loud) -> events -> MQTT, JSON lines, terminal
+                                       requests <-'
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TextIO
 
 from mmstream.clock import Clock
 from mmstream.errors import SourceError
 from mmstream.pipelines import graph
+from mmstream.pipelines.blueprint import ConfiguredSources
 from mmstream.pipelines.configuration import Configuration
 from mmstream.runtime.local import LocalRuntime
 from mmstream.runtime.session import new_boot_id, serve
 from mmstream.sinks import terminal
+from mmstream.sinks.mqtt import MqttSink
 
 
 async def run(
-    settings: Configuration, clock: Clock, out: TextIO, *, strict: bool
+    settings: Configuration,
+    clock: Clock,
+    out: TextIO,
+    *,
+    strict: bool,
+    reload: Callable[[], Configuration],
 ) -> Sequence[SourceError]:
     """Run until the sources end or a signal comes; gives the failures of sources.
+
+    `reload` reads the configuration again when SIGHUP or a request asks for it.
 
     Raises:
         UnreachableError: with `strict`, a source or broker could not be reached at the start.
@@ -26,7 +37,12 @@ async def run(
     boot_id = new_boot_id()
     view = terminal.view(f"mmstream {settings.node}", out)
     to = (*graph.sinks(settings.sinks, node=settings.node, boot_id=boot_id), view)
-    runtime = LocalRuntime(graph.build(settings, clock, to), clock, boot_id=boot_id)
+    built = replace(
+        graph.build(settings, clock, to),
+        inlets=tuple(sink for sink in to if isinstance(sink, MqttSink)),
+        blueprint=ConfiguredSources(settings, clock, reload),
+    )
+    runtime = LocalRuntime(built, clock, boot_id=boot_id)
     view.watch(runtime.statuses)
     await serve(runtime, strict=strict)
     return runtime.failures()

@@ -21,7 +21,10 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
+from sink_messages import published, response
 
+from mmstream.messages import Request
+from mmstream.sinks.mqtt import MqttSink
 from mmstream.stages import Sink
 
 HOST = "127.0.0.1"
@@ -43,6 +46,24 @@ async def until(condition: Callable[[], bool], what: str) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"still not so: {what}"
         await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def answering(sink: MqttSink) -> AsyncIterator[list[Request]]:
+    """As the runtime does it: takes every request and answers; gives those so far."""
+    so_far: list[Request] = []
+
+    async def answer() -> None:
+        async for request in sink.requests():
+            so_far.append(request)
+            await sink.publish(published(response(request.verb, request.payload)))
+
+    task = asyncio.create_task(answer())
+    try:
+        yield so_far
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
 
 
 @asynccontextmanager
@@ -217,6 +238,19 @@ async def listening(
         yield listener
     finally:
         await asyncio.to_thread(listener.close)
+
+
+def say(port: int, topic: str, payload: str | bytes, *flags: str) -> None:
+    """Publish with mosquitto_pub, QoS 1; returns when the broker has it."""
+    data = payload.encode() if isinstance(payload, str) else payload
+    command = [program_path("mosquitto_pub"), "-h", HOST, "-p", str(port), "-q", "1", "-s"]
+    subprocess.run(
+        [*command, *flags, "-t", topic],
+        input=data,
+        check=True,
+        capture_output=True,
+        timeout=PATIENCE_SECS,
+    )
 
 
 class Listener:

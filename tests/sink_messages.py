@@ -14,6 +14,7 @@ from mmstream.messages import (
     Info,
     NumberedStamp,
     Published,
+    Response,
     SourceInfo,
     Stamp,
     Stats,
@@ -98,6 +99,10 @@ def info(**sources: tuple[str, ...]) -> Info:
 
 def stats() -> Stats:
     return Stats(stages={}, device="cpu")
+
+
+def response(verb: str = "health", transaction: str = "t7") -> Response:
+    return Response(verb=verb, transaction=transaction, status="ok")
 
 
 def published(content: Content, seq: int = 0) -> Published:

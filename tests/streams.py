@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from mmstream.heads.events import EventHead, LabelSettings
 from mmstream.media import (
     AudioChunk,
     Bytes,
@@ -25,7 +26,9 @@ from mmstream.media import (
     secs_to_ns,
 )
 from mmstream.metrics import StageMetrics
-from mmstream.stages import Load
+from mmstream.runtime.chain import Chain
+from mmstream.stages import Load, Source
+from mmstream.windows import HopCutter, HopSettings
 
 RATE_HZ = 16_000
 HOP_NS = 250_000_000
@@ -238,6 +241,34 @@ class ScriptedScorer:
 
     def forget(self, source: str) -> None:
         self._script.forgotten.append(source)
+
+
+async def beeping(_: int) -> AsyncIterator[MediaItem]:
+    """Plays a live source that beeps for a second, then is quiet without an end."""
+    yield started(["audio"], clock_offset_ns=0)
+    for item in sound(0, 1):
+        yield item
+    await asyncio.Event().wait()
+
+
+def beeps(name: str) -> ScriptedSource:
+    """The same under any name, and each opening 10 s after the one before."""
+
+    async def play(n: int) -> AsyncIterator[MediaItem]:
+        yield started(["audio"], source=name, clock_offset_ns=0)
+        for item in sound(10 * n, 10 * n + 1, source=name):
+            yield item
+        await asyncio.Event().wait()
+
+    return ScriptedSource(play, name=name)
+
+
+def chain_of(source: Source, settings: LabelSettings | None = None) -> Chain:
+    """A source, cut into hops, whose beeps are told as events of node `home`."""
+    cutter = HopCutter(source.name, HopSettings(), live=source.live)
+    events = {BEEP.name: settings or LabelSettings()}
+    head = EventHead(node="home", source=source.name, labels=[BEEP], settings=events)
+    return Chain(source, cutter, head)
 
 
 def series(*points: tuple[float, float]) -> Series:

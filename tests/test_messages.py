@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 from sink_messages import alert, caption, event, health, info, stats
 
+from mmstream.errors import CommandError
 from mmstream.messages import (
     CONTENTS,
     ID_PATTERN,
@@ -24,6 +25,7 @@ from mmstream.messages import (
     NumberedStamp,
     Open,
     Published,
+    Request,
     Response,
     SourceInfo,
     StageReport,
@@ -205,7 +207,7 @@ def test_text_is_not_escaped() -> None:
 
 
 def test_schemas_go_by_the_names_of_their_messages() -> None:
-    assert set(schemas()) == {kind.__name__.lower() for kind in CONTENTS}
+    assert set(schemas()) == {kind.__name__.lower() for kind in CONTENTS} | {"command"}
     assert schemas()["health"] == json_schema(Health)
 
 
@@ -219,6 +221,32 @@ def test_the_schema_explains_its_fields() -> None:
         "title": "Top Score",
         "type": "number",
     }
+
+
+@pytest.mark.parametrize(
+    ("payload", "is_allowed"),
+    [
+        ({}, True),
+        ({"transaction": "t", "source": "door", "arguments": {"type": "webcam"}}, True),
+        ({"source": None, "verb": "what the topic says counts"}, True),
+        ({"transaction": 7}, False),
+        ({"arguments": []}, False),
+        ({"sauce": "door"}, False),
+    ],
+)
+def test_the_schema_of_requests_allows_what_is_understood(
+    payload: dict[str, object], *, is_allowed: bool
+) -> None:
+    jsonschema.Draft202012Validator.check_schema(schemas()["command"])
+    request = Request("info", json.dumps(payload))
+    if is_allowed:
+        jsonschema.validate(payload, schemas()["command"])
+        assert request.command().verb == "info"
+        return
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(payload, schemas()["command"])
+    with pytest.raises(CommandError):
+        request.command()
 
 
 @pytest.mark.parametrize(

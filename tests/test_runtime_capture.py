@@ -12,7 +12,7 @@ from streams import Blank, ListReader, chunk, frame, pictures, started, until
 from mmstream.errors import SourceError
 from mmstream.media import AudioChunk, MediaItem, SourceStarted, StreamBound, VideoFrame
 from mmstream.metrics import StageMetrics
-from mmstream.runtime import capture
+from mmstream.runtime import capture, handoff
 from mmstream.runtime.capture import ThreadedSource
 
 
@@ -112,9 +112,9 @@ def test_a_file_waits_for_room_and_loses_nothing() -> None:
 
     async def scenario() -> list[MediaItem]:
         async with source.stream() as stream:
-            await until(lambda: counts(source).n_in == capture.MAX_ITEMS)
+            await until(lambda: counts(source).n_in == handoff.MAX_ITEMS)
             await asyncio.sleep(0.02)  # were it not held back, it would be far ahead by now
-            assert counts(source).n_in == capture.MAX_ITEMS
+            assert counts(source).n_in == handoff.MAX_ITEMS
             return [item async for item in stream]
 
     assert asyncio.run(scenario()) == items
@@ -132,8 +132,8 @@ def test_a_live_reader_is_never_held_up_and_evictions_are_counted() -> None:
             return [item async for item in stream]
 
     got = asyncio.run(scenario())
-    assert got == [started(), *items[-(capture.MAX_ITEMS - 1) :]]  # the start stays, the oldest go
-    assert counts(source).dropped == {"loop_behind": len(items) - capture.MAX_ITEMS}
+    assert got == [started(), *items[-(handoff.MAX_ITEMS - 1) :]]  # the start stays, the oldest go
+    assert counts(source).dropped == {"loop_behind": len(items) - handoff.MAX_ITEMS}
     assert counts(source).n_in == len(items)
 
 
@@ -152,14 +152,14 @@ def test_a_newer_start_takes_the_place_of_an_older_one() -> None:
     got = asyncio.run(scenario())
     assert [item for item in got if isinstance(item, SourceStarted)] == [again]
     assert got[0] == again
-    assert len(got) == capture.MAX_ITEMS
+    assert len(got) == handoff.MAX_ITEMS
 
 
 @pytest.mark.parametrize("live", [False, True])
 def test_pixels_that_wait_are_bounded_in_bytes(
     monkeypatch: pytest.MonkeyPatch, *, live: bool
 ) -> None:
-    monkeypatch.setattr(capture, "MAX_BYTES", 10_000)
+    monkeypatch.setattr(handoff, "MAX_BYTES", 10_000)
     items: list[MediaItem] = [started(), *pictures(0, 2, nbytes=1_000), chunk(0, 2_500)]
     reader = ListReader(items, live=live)
     source = ThreadedSource(reader)
@@ -182,7 +182,7 @@ def test_pixels_that_wait_are_bounded_in_bytes(
 
 
 def test_a_picture_above_the_limit_still_passes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(capture, "MAX_BYTES", 10_000)
+    monkeypatch.setattr(handoff, "MAX_BYTES", 10_000)
     items: list[MediaItem] = [started(), *pictures(0, 1, nbytes=50_000)]
     assert asyncio.run(collect(ThreadedSource(ListReader(items)))) == items
 
@@ -268,7 +268,7 @@ def test_a_reader_notices_that_nobody_listens(*, live: bool) -> None:
         source = ThreadedSource(Endless([], live=live))
         async with source.stream() as items:
             assert isinstance(await anext(items), VideoFrame)
-            await until(lambda: counts(source).n_in > capture.MAX_ITEMS)  # it waits for room
+            await until(lambda: counts(source).n_in > handoff.MAX_ITEMS)  # it waits for room
 
     asyncio.run(scenario())
     assert closed.wait(5)
@@ -325,5 +325,36 @@ def test_being_cancelled_while_it_waits_closes_the_reader() -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
         assert in_thread("cam.capture") == []
+
+    asyncio.run(scenario())
+
+
+def test_reads_that_hang_are_counted_and_so_many_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capture, "JOIN_SECS", 0.01)
+    monkeypatch.setattr(capture, "MAX_ABANDONED", 2)
+    let_go = threading.Event()
+
+    class Hanging(ListReader):
+        @contextmanager
+        def read(self) -> Iterator[Iterator[MediaItem]]:
+            self.n_opened += 1
+            yield (frame(0) for _ in range(1) if let_go.wait(20))
+
+    reader = Hanging([], live=True)
+    source = ThreadedSource(reader)
+
+    async def give_up() -> None:
+        async with asyncio.timeout(5), source.stream():
+            await until(lambda: len(in_thread("cam.capture")) > counts(source).dropped.total())
+
+    async def scenario() -> None:
+        await give_up()
+        await give_up()
+        with pytest.raises(SourceError, match="2 reads of it hang"):
+            await give_up()
+        assert (reader.n_opened, counts(source).dropped) == (2, {"reader_abandoned": 2})
+        let_go.set()
+        await until(lambda: in_thread("cam.capture") == [])
+        assert len(await collect(source)) == 1
 
     asyncio.run(scenario())

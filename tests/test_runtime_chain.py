@@ -3,8 +3,11 @@
 import asyncio
 import logging
 import random
+import threading
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ from streams import (
     ListReader,
     Script,
     ScriptedSource,
+    chain_of,
     chunk_ms,
     frame,
     ms,
@@ -26,16 +30,15 @@ from streams import (
 
 from mmstream.clock import Clock, ManualClock, SystemClock
 from mmstream.errors import SourceError
-from mmstream.heads.events import EventHead, LabelSettings
-from mmstream.media import Hop, MediaItem, Scores, Series
+from mmstream.heads.events import LabelSettings
+from mmstream.media import Hop, MediaItem, Scores, Series, SourceSynced, StreamClock
 from mmstream.messages import Event, NumberedStamp, Published
-from mmstream.runtime import chain, outlet
+from mmstream.runtime import backoff, outlet, passage, watch
 from mmstream.runtime.capture import ThreadedSource
-from mmstream.runtime.chain import Chain, ChainRunner
+from mmstream.runtime.chain import ChainRunner
 from mmstream.runtime.outlet import Outlet
 from mmstream.sinks.memory import MemorySink
 from mmstream.stages import Source
-from mmstream.windows import HopCutter, HopSettings
 from mmstream.worker import Worker, WorkerSettings
 
 
@@ -57,11 +60,9 @@ class Rig:
         self.outlet = Outlet(
             node="home", boot_id="b", clock=self.clock, sinks=[self.sink], live=False
         )
-        events = {} if settings is None else {BEEP.name: settings}
-        head = EventHead(node="home", source="cam", labels=[BEEP], settings=events)
-        cutter = HopCutter("cam", HopSettings(), live=source.live)
-        self.runner = ChainRunner(Chain(source, cutter, head), self.worker, self.outlet, self.clock)
-        self.cut = cutter.metrics
+        chain = chain_of(source, settings)
+        self.runner = ChainRunner(chain, self.worker, self.outlet, self.clock)
+        self.cut = chain.cutter.metrics
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def _deliver(self, scored: Sequence[Scores]) -> None:
@@ -163,15 +164,15 @@ def test_a_file_waits_for_a_slow_scorer_and_nothing_piles_up() -> None:
     script = Script(watch, secs_per_batch=0.001)
     rig = Rig(a_file(started(["audio"]), *sound(0, 25)), script, settings=PULSE)
     asyncio.run(rig.play())
-    assert max(waiting) <= chain.MAX_IN_FLIGHT
-    assert max(waiting) > chain.MAX_IN_FLIGHT // 2
+    assert max(waiting) <= passage.MAX_IN_FLIGHT
+    assert max(waiting) > passage.MAX_IN_FLIGHT // 2
     assert indices(script) == list(range(100))
     assert rig.events[-1] == ("end", 24.875, "quiet")
 
 
 def test_what_a_file_leaves_at_its_end_waits_for_room_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chain, "MAX_IN_FLIGHT", 2)
-    monkeypatch.setattr(chain, "MAX_TO_SAY", 4)
+    monkeypatch.setattr(passage, "MAX_IN_FLIGHT", 2)
+    monkeypatch.setattr(passage, "MAX_TO_SAY", 4)
     monkeypatch.setattr(outlet, "MAX_QUEUED", 1)
     # Pictures never come: all 32 hops settle at the end of the file.
     source = a_file(started(), *sound(0, 8))
@@ -267,7 +268,7 @@ def test_media_read_faster_than_it_plays_has_no_latency() -> None:
 
 
 def test_a_live_source_is_opened_again_with_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chain, "FIRST_RETRY_SECS", 0.001)
+    monkeypatch.setattr(backoff, "FIRST_RETRY_SECS", 0.001)
     delays: list[float] = []
 
     def draw(low: float, high: float) -> float:
@@ -310,41 +311,49 @@ def test_a_live_source_is_opened_again_with_backoff(monkeypatch: pytest.MonkeyPa
     assert script.forgotten == ["cam", "cam"]
 
 
-def test_between_two_attempts_it_waits_longer_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    slept: list[float] = []
-    go_on = asyncio.sleep
-
-    async def sleep(secs: float) -> None:
-        slept.append(secs)
-        await go_on(0)
+def test_while_it_fails_it_is_offline_since_the_first_failure_and_stays_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(backoff, "FIRST_RETRY_SECS", 0.001)
 
     async def refuse(n: int) -> AsyncIterator[MediaItem]:
         if n > 0:
-            msg = "connection refused"
+            clock.advance(1)
+            msg = "connection refused" if n < 4 else "no route"
             raise SourceError(msg)
         yield started()
 
-    monkeypatch.setattr(asyncio, "sleep", sleep)
-    monkeypatch.setattr(random, "uniform", lambda _, high: high)
+    clock = ManualClock()
     source = ScriptedSource(refuse)
-    rig = Rig(source, Script(steady(0.9)))
+    rig = Rig(source, Script(steady(0.9)), clock=clock)
+    told: list[tuple[str, str, str]] = []
+
+    async def tell() -> None:
+        while True:
+            await rig.runner.changed.wait()
+            rig.runner.changed.clear()
+            health = rig.runner.gauge.health()
+            told.append((health.state, health.reason, health.since[17:]))
 
     async def scenario() -> None:
         async with rig.running():
-            while source.n_opened < 12:
-                await go_on(0.001)
-            assert rig.runner.settled.is_set()
+            telling = asyncio.create_task(tell())
+            await until(lambda: source.n_opened > 5)
+            telling.cancel()
 
     asyncio.run(scenario())
-    waits = [secs for secs in slept if secs != 0.05]
-    assert waits[:9] == [0.5, 1, 2, 4, 8, 16, 32, 60, 60]
+    assert told == [
+        ("offline", "connection refused", "01.000Z"),
+        ("offline", "no route", "01.000Z"),
+    ]
+    assert rig.runner.settled.is_set()
 
 
 def test_a_live_source_that_keeps_failing_is_logged_when_the_reason_changes(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(chain, "FIRST_RETRY_SECS", 0.001)
-    monkeypatch.setattr(chain, "MAX_RETRY_SECS", 0.001)
+    monkeypatch.setattr(backoff, "FIRST_RETRY_SECS", 0.001)
+    monkeypatch.setattr(backoff, "MAX_RETRY_SECS", 0.001)
 
     async def play(n: int) -> AsyncIterator[MediaItem]:
         if n == 7:
@@ -367,7 +376,7 @@ def test_a_live_source_that_keeps_failing_is_logged_when_the_reason_changes(
 def test_a_defect_of_the_watchdog_is_seen(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(chain, "MIN_WATCH_SECS", "a defect")
+    monkeypatch.setattr(watch, "MIN_WATCH_SECS", "a defect")
 
     async def play(_: int) -> AsyncIterator[MediaItem]:
         yield started(["audio"])
@@ -384,7 +393,7 @@ def test_a_defect_of_the_watchdog_is_seen(
 
 
 def test_a_stall_ends_events_and_the_source_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chain, "STALL_SECS", 0.05)
+    monkeypatch.setattr(watch, "STALL_SECS", 0.05)
     script = Script(steady(0.9))
     states: list[str] = []
 
@@ -420,9 +429,9 @@ def test_a_stall_ends_events_and_the_source_comes_back(monkeypatch: pytest.Monke
 
 
 def test_a_stall_that_lasts_opens_the_source_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chain, "STALL_SECS", 0.05)
-    monkeypatch.setattr(chain, "REOPEN_SECS", 0.1)
-    monkeypatch.setattr(chain, "FIRST_RETRY_SECS", 0.01)
+    monkeypatch.setattr(watch, "STALL_SECS", 0.05)
+    monkeypatch.setattr(watch, "REOPEN_SECS", 0.1)
+    monkeypatch.setattr(backoff, "FIRST_RETRY_SECS", 0.01)
 
     async def play(n_opened: int) -> AsyncIterator[MediaItem]:
         yield started(["audio"], clock_offset_ns=0)
@@ -445,7 +454,7 @@ def test_a_stall_that_lasts_opens_the_source_again(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_stall_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chain, "STALL_SECS", 0.01)
+    monkeypatch.setattr(watch, "STALL_SECS", 0.01)
 
     async def play(_: int) -> AsyncIterator[MediaItem]:
         yield started(["audio"])
@@ -464,7 +473,7 @@ def test_a_stall_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_file_never_stalls(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chain, "STALL_SECS", 0.0)
+    monkeypatch.setattr(watch, "STALL_SECS", 0.0)
 
     class Slow(ListReader):
         @contextmanager
@@ -519,13 +528,13 @@ def test_hops_that_waited_for_room_when_it_was_stopped_are_not_lost() -> None:
 def test_hops_that_are_not_scored_in_time_at_a_stop_are_counted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(chain, "DRAIN_SECS", 0.02)
+    monkeypatch.setattr(passage, "DRAIN_SECS", 0.02)
     script = Script(steady(0.9), secs_per_batch=0.1)
     rig = Rig(a_file(started(["audio"]), *sound(0, 10)), script)
 
     async def scenario() -> None:
         async with rig.running():
-            await until(lambda: rig.worker.metrics.n_in >= chain.MAX_IN_FLIGHT)
+            await until(lambda: rig.worker.metrics.n_in >= passage.MAX_IN_FLIGHT)
 
     asyncio.run(scenario())
     n_lost = rig.runner.metrics.dropped["unscored_at_shutdown"]
@@ -537,7 +546,7 @@ def test_hops_that_are_not_scored_in_time_at_a_stop_are_counted(
 def test_scores_that_slow_sinks_hold_up_are_counted_for_live(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(chain, "MAX_TO_SAY", 4)
+    monkeypatch.setattr(passage, "MAX_TO_SAY", 4)
     monkeypatch.setattr(outlet, "MAX_QUEUED", 1)
     let_go = asyncio.Event()
 
@@ -636,3 +645,152 @@ def test_late_items_do_not_stop_a_live_source() -> None:
     asyncio.run(scenario())
     assert indices(script) == list(range(8))
     assert rig.cut.dropped == {"late_frames": 5, "late_samples": 1600, "backward_frames": 2}
+
+
+def health_of(rig: Rig) -> tuple[str, str]:
+    return rig.runner.gauge.state, rig.runner.gauge.reason
+
+
+def test_what_is_missing_from_the_start_makes_it_degraded() -> None:
+    async def play(_: int) -> AsyncIterator[MediaItem]:
+        yield replace(started(["video"]), missing=("there is no microphone", "no light"))
+        for item in pictures(0, 1):
+            yield item
+        await asyncio.Event().wait()
+
+    rig = Rig(ScriptedSource(play), Script(steady(0.9)))
+
+    async def scenario() -> None:
+        async with rig.running():
+            await until(lambda: rig.cut.n_in == 21)
+            assert health_of(rig) == ("degraded", "there is no microphone; no light")
+            assert rig.runner.changed.is_set()
+            assert rig.runner.settled.is_set()
+
+    asyncio.run(scenario())
+
+
+def test_a_stream_that_stops_while_the_other_goes_on_makes_it_degraded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(watch, "STALL_SECS", 0.1)
+    seen: list[tuple[str, str]] = []
+
+    async def play(_: int) -> AsyncIterator[MediaItem]:
+        yield started(clock_offset_ns=0)
+        yield frame(0)
+        at = 0
+        while not seen:
+            yield chunk_ms(at, at + 20)
+            at += 20
+            await asyncio.sleep(0.001)
+            if rig.runner.gauge.state != "online":
+                seen.append(health_of(rig))
+        yield frame(ms(at))
+        seen.append(health_of(rig))
+        await asyncio.Event().wait()
+
+    source = ScriptedSource(play)
+    rig = Rig(source, Script(steady(0.1)))
+
+    async def scenario() -> None:
+        async with rig.running():
+            await until(lambda: len(seen) == 2)
+            await until(lambda: rig.runner.gauge.state == "stalled")
+
+    asyncio.run(scenario())
+    assert seen == [("degraded", "no video for 0.1 s"), ("online", "streaming")]
+    assert source.n_opened == 1
+
+
+def test_what_is_no_sound_and_no_picture_does_not_hide_a_stall(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(watch, "STALL_SECS", 0.1)
+
+    async def play(_: int) -> AsyncIterator[MediaItem]:
+        yield started(clock_offset_ns=0)
+        yield frame(0)
+        while True:
+            yield StreamClock("cam", "video", 1.0)
+            await asyncio.sleep(0.001)
+
+    rig = Rig(ScriptedSource(play), Script(steady(0.1)))
+
+    async def scenario() -> None:
+        async with rig.running():
+            await until(lambda: rig.runner.gauge.state == "stalled")
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("item", [SourceSynced("cam"), started(["audio"], clock_offset_ns=0)])
+def test_that_both_are_on_one_clock_is_told_at_once(item: MediaItem) -> None:
+    go_on = asyncio.Event()
+
+    async def play(_: int) -> AsyncIterator[MediaItem]:
+        yield replace(started(["audio"], clock_offset_ns=0), synced=False)
+        await go_on.wait()
+        yield item
+        await asyncio.Event().wait()
+
+    rig = Rig(ScriptedSource(play), Script(steady(0.1)))
+
+    async def scenario() -> None:
+        async with rig.running():
+            await until(rig.runner.changed.is_set)
+            assert not rig.runner.gauge.health().synced
+            rig.runner.changed.clear()
+            go_on.set()
+            await until(rig.runner.changed.is_set)
+            assert rig.runner.gauge.health().synced
+
+    asyncio.run(scenario())
+
+
+def test_a_worker_that_stands_still_stops_neither_capture_nor_watchdog(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(watch, "STALL_SECS", 0.1)
+    monkeypatch.setattr(watch, "REOPEN_SECS", 0.2)
+    monkeypatch.setattr(backoff, "FIRST_RETRY_SECS", 0.005)
+    go_on = threading.Event()
+    states: list[str] = []
+
+    def stand_still(one: Hop) -> Mapping[str, Series]:
+        go_on.wait(20)
+        return steady(0.9)(one)
+
+    async def play(n: int) -> AsyncIterator[MediaItem]:
+        yield started(["audio"], clock_offset_ns=0)
+        for item in sound(100 * n, 100 * n + 10):  # 40 hops
+            yield item
+        if n > 2:
+            states.append(rig.runner.gauge.state)
+            await asyncio.Event().wait()
+        await until(lambda: rig.runner.gauge.state == "stalled")
+        states.append("stalled")
+        await asyncio.Event().wait()
+
+    script = Script(stand_still)
+    source = ScriptedSource(play)
+    rig = Rig(source, script)
+    rig_behind = rig.runner.metrics
+
+    async def scenario() -> None:
+        async with rig.running():
+            await until(lambda: len(states) == 3)
+            go_on.set()
+            await until(lambda: indices(script)[-1:] == [310 * 4 - 1])
+
+    asyncio.run(scenario())
+    assert states == ["stalled", "stalled", "online"]
+    assert rig.cut.n_out == 120
+    n_lost = rig.worker.metrics.dropped["hop_dropped"] + rig_behind.dropped["worker_behind"]
+    assert n_lost == 120 - len(script.given)
+    assert rig_behind.dropped["worker_behind"] >= 40
+    assert [kind for kind, *_ in rig.events] == ["start", "end"] * (len(rig.events) // 2)
+    assert "source_stalled" in [why for *_, why in rig.events]
+    assert rig.events[-1] == ("end", 310.0, "shutdown")
+    follows = [two.index != one.index + 1 for (one, _), (two, _) in pairwise(script.given)]
+    assert [one.gap_before for one, _ in script.given[1:]] == follows

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from streams import RATE_HZ, chunk_ms, frame, ms, pictures, started
 
-from mmstream.media import AudioChunk
+from mmstream.media import AudioChunk, SourceStarted, SourceSynced, StreamClock
 from mmstream.messages import Health, HealthState
 from mmstream.metrics import SourceStatus
 from mmstream.runtime.gauge import SourceGauge
@@ -17,7 +17,9 @@ def tone(start_ms: float, end_ms: float, amplitude: float) -> AudioChunk:
 
 def test_a_source_that_is_being_opened() -> None:
     gauge = SourceGauge("cam", 1_000_000_000)
-    assert gauge.status() == SourceStatus("cam", "connecting", "opening", None, None, None)
+    assert gauge.status() == SourceStatus(
+        "cam", "connecting", "opening", "1970-01-01T00:00:01.000Z", None, None, None
+    )
     assert gauge.health() == Health(
         source="cam", state="connecting", reason="opening", since="1970-01-01T00:00:01.000Z"
     )
@@ -30,7 +32,9 @@ def test_rate_and_level_are_of_capture_time() -> None:
         gauge.see(item)
     gauge.lag_ms = 12.5
     gauge.n_restarts = 3
-    assert gauge.status() == SourceStatus("cam", "online", "streaming", 25.0, -6.0, 12.5)
+    assert gauge.status() == SourceStatus(
+        "cam", "online", "streaming", "1970-01-01T00:00:02.000Z", 25.0, -6.0, 12.5
+    )
     assert gauge.health() == Health(
         source="cam",
         state="online",
@@ -111,3 +115,32 @@ def test_it_does_not_grow() -> None:
         gauge.see(tone(0, 1, 0.5))
     assert gauge.status().video_fps == 1e9  # of the last 1024, all within 2 s
     assert gauge.status().audio_dbfs == -6.0
+
+
+def test_drift_and_synchrony_are_of_the_present_start() -> None:
+    gauge = SourceGauge("cam", 0)
+    unsynced = SourceStarted("cam", frozenset(["audio", "video"]), 0, 0, synced=False)
+    gauge.see(unsynced)
+    assert (gauge.health().synced, gauge.health().video_drift_ppm) == (False, None)
+    for item in (
+        SourceSynced("cam"),
+        StreamClock("cam", "video", 12.34),
+        StreamClock("cam", "audio", -499.96),
+        StreamClock("cam", "video", 20.0),
+    ):
+        gauge.see(item)
+    health = gauge.health()
+    assert (health.synced, health.video_drift_ppm, health.audio_drift_ppm) == (True, 20.0, -500.0)
+    gauge.see(unsynced)
+    health = gauge.health()
+    assert (health.synced, health.video_drift_ppm, health.audio_drift_ppm) == (False, None, None)
+
+
+def test_another_reason_for_the_same_state_does_not_begin_it_anew() -> None:
+    gauge = SourceGauge("cam", 0)
+    gauge.enter("offline", "refused", 1_000_000_000)
+    gauge.enter("offline", "no route", 2_000_000_000)
+    assert gauge.health().reason == "no route"
+    assert gauge.health().since == "1970-01-01T00:00:01.000Z"
+    gauge.enter("online", "streaming", 3_000_000_000)
+    assert gauge.health().since == "1970-01-01T00:00:03.000Z"

@@ -15,6 +15,8 @@ from streams import (
     ListReader,
     Script,
     ScriptedSource,
+    beeping,
+    chain_of,
     sound,
     started,
     steady,
@@ -23,17 +25,15 @@ from streams import (
 
 from mmstream.clock import SystemClock
 from mmstream.errors import ConfigError, ScorerError, SinkError, SourceError, UnreachableError
-from mmstream.heads.events import EventHead, LabelSettings
+from mmstream.heads.events import LabelSettings
 from mmstream.media import Hop, Label, MediaItem, Scores, Series, VideoFrame
 from mmstream.messages import Content, Event, Health, Info, NumberedStamp, Published, Stats
 from mmstream.metrics import StageMetrics
-from mmstream.runtime import capture, chain, local, outlet
+from mmstream.runtime import backoff, capture, handoff, local, outlet
 from mmstream.runtime.capture import ThreadedSource
-from mmstream.runtime.chain import Chain
 from mmstream.runtime.local import Graph, LocalRuntime
 from mmstream.sinks.memory import MemorySink
 from mmstream.stages import Load, Scorer, ScorerSpec, Sink, Source
-from mmstream.windows import HopCutter, HopSettings
 from mmstream.worker import WorkerSettings
 
 
@@ -46,15 +46,7 @@ def made(
     settings: LabelSettings | None = None,
     worker: WorkerSettings | None = None,
 ) -> LocalRuntime:
-    events = {BEEP.name: settings or LabelSettings()}
-    chains = tuple(
-        Chain(
-            source,
-            HopCutter(source.name, HopSettings(), live=source.live),
-            EventHead(node="home", source=source.name, labels=[BEEP], settings=events),
-        )
-        for source in sources
-    )
+    chains = tuple(chain_of(source, settings) for source in sources)
     worker = worker or WorkerSettings(max_batch=1)
     graph = Graph("home", chains, tuple(specs), worker, tuple(sinks), reports=reports)
     return LocalRuntime(graph, SystemClock(), boot_id="b")
@@ -66,14 +58,6 @@ def a_file(*items: MediaItem | Exception, name: str = "cam") -> ThreadedSource:
 
 def a_beep(name: str = "cam", secs: float = 1.0) -> ThreadedSource:
     return a_file(started(["audio"], source=name), *sound(0, secs, source=name), name=name)
-
-
-async def beeping(_: int) -> AsyncIterator[MediaItem]:
-    """A live source that beeps for a second, then is quiet without an end."""
-    yield started(["audio"], clock_offset_ns=0)
-    for item in sound(0, 1):
-        yield item
-    await asyncio.Event().wait()
 
 
 def told(sink: MemorySink, source: str = "cam") -> list[tuple[str, str | None]]:
@@ -212,7 +196,8 @@ def test_tasks_have_names() -> None:
         "cam.watchdog",
         "reports",
         "stop",
-        "captures",
+        "over",
+        "requests",
     }
     unnamed = {name for name in names if name.startswith("Task-")}
     assert len(unnamed) <= 2  # the test itself and `run`
@@ -235,7 +220,7 @@ def test_sources_that_fail_do_not_touch_others() -> None:
 def test_a_live_source_that_keeps_failing_does_not_touch_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(chain, "FIRST_RETRY_SECS", 0.001)
+    monkeypatch.setattr(backoff, "FIRST_RETRY_SECS", 0.001)
     sink = MemorySink()
 
     async def refuse(n: int) -> AsyncIterator[MediaItem]:
@@ -534,7 +519,7 @@ def test_under_a_flood_everything_stays_bounded_and_is_counted() -> None:
     assert [one.gap_before for one in hops[1:]] == follows
     captured = counts(runtime, "capture/cam")
     n_left = captured.n_in - captured.n_out - captured.dropped["loop_behind"]
-    assert 0 <= n_left <= capture.MAX_ITEMS
+    assert 0 <= n_left <= handoff.MAX_ITEMS
     assert sum(len(one.frames) for one in hops) > 0
 
 

@@ -5,11 +5,22 @@ import gc
 import json
 import logging
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
-from brokers import HOST, Heard, Listener, free_port, listening, running, until
+from brokers import (
+    HOST,
+    Heard,
+    Listener,
+    answering,
+    free_port,
+    listening,
+    running,
+    say,
+    until,
+)
 from sink_messages import (
     BOOT_ID,
     NODE,
@@ -19,15 +30,18 @@ from sink_messages import (
     health,
     info,
     published,
+    response,
     stats,
 )
 
 from mmstream.errors import BrokerError, SinkError, StateError
+from mmstream.messages import Request
 from mmstream.sinks import mqtt
 from mmstream.sinks.broker import EmbeddedBroker
 from mmstream.sinks.mqtt import MqttSettings, MqttSink, pause_secs
 
 ROOT = f"mmstream/{NODE}"
+PUBLISH, PUBACK = 3, 4  # MQTT 5, section 2.1.2
 
 
 @pytest.fixture(autouse=True)
@@ -49,11 +63,32 @@ def topics(heard: list[Heard]) -> list[str]:
 
 @dataclass(frozen=True)
 class Stalled:
-    """A broker that lets everybody in and acknowledges nothing."""
+    """A broker that lets everybody in, to subscribe too, and acknowledges nothing."""
 
     server: asyncio.Server
     port: int
     hang_up: asyncio.Event
+
+
+async def read_packet(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    """The kind of a packet, and all behind its length (MQTT 5, section 2.1)."""
+    (first,) = await reader.readexactly(1)
+    length = shift = 0
+    goes_on = 0x80
+    while goes_on:
+        (byte,) = await reader.readexactly(1)
+        length |= (byte & 0x7F) << shift
+        shift += 7
+        goes_on = byte & 0x80
+    return first >> 4, await reader.readexactly(length)
+
+
+async def let_in(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+    """Take a CONNECT and a SUBSCRIBE; gives the SUBACK that is due."""
+    await read_packet(reader)
+    writer.write(b"\x20\x03\0\0\0")  # CONNACK of MQTT 5
+    _, subscribe = await read_packet(reader)
+    return b"\x90\x04" + subscribe[:2] + b"\0\1"  # QoS 1 is granted
 
 
 @asynccontextmanager
@@ -61,8 +96,7 @@ async def stalled_broker() -> AsyncIterator[Stalled]:
     hang_up = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readexactly(2)
-        writer.write(b"\x20\x03\0\0\0")  # CONNACK of MQTT 5
+        writer.write(await let_in(reader, writer))
         await hang_up.wait()
         writer.close()
 
@@ -405,3 +439,122 @@ def test_close_before_run_is_bounded_as_well() -> None:
             return sink
 
     assert asyncio.run(session()).metrics.dropped == {"shutdown": 1}
+
+
+def test_requests_come_through_the_embedded_broker_and_are_answered() -> None:
+    async def session() -> MqttSink:
+        async with EmbeddedBroker() as broker, listening(broker.port) as listener:
+            kept = partial(say, broker.port, f"{ROOT}/request/restart", "kept", "-V", "311", "-r")
+            await asyncio.to_thread(kept)
+            sink = made(broker.port)
+            async with running(sink), answering(sink) as requests:
+                await sink.ready(10)
+                for payload in ("t1", "t2"):
+                    topic = f"{ROOT}/request/health"
+                    await asyncio.to_thread(say, broker.port, topic, payload, "-V", "311")
+                response = f"{ROOT}/response/health"
+                await until(lambda: '"t2"' in listener.retained().get(response, ""), "both answers")
+                assert requests == [Request("health", "t1"), Request("health", "t2")]
+                answers = [one for one in listener.heard if one.topic == response]
+                assert [one.retain for one in answers] == [False, False]
+            return sink
+
+    # amqtt sends it twice: also because the listener has subscribed to everything
+    assert set(asyncio.run(session()).metrics.dropped) == {"request_retained"}
+
+
+def test_a_request_that_comes_at_once_is_answered() -> None:
+    """A broker may send what fits a subscription before the SUBACK (MQTT 5, section 3.8.4)."""
+    is_answered = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        topic = f"{ROOT}/request/info".encode()
+        publish = b"\0" + bytes([len(topic)]) + topic + b"\0\7" + b"\0" + b"{}"  # packet id 7
+        suback = await let_in(reader, writer)
+        writer.write(b"\x32" + bytes([len(publish)]) + publish)
+        assert (await read_packet(reader))[0] == PUBACK
+        writer.write(suback)
+        with suppress(EOFError):
+            while True:
+                kind, body = await read_packet(reader)
+                if kind == PUBLISH:
+                    n_topic = int.from_bytes(body[:2])
+                    writer.write(b"\x40\x02" + body[2 + n_topic : 4 + n_topic])
+                    if b"/response/info" in body:
+                        is_answered.set()
+        writer.close()
+
+    async def session() -> MqttSink:
+        async with await asyncio.start_server(serve, HOST, 0) as server:
+            sink = made(server.sockets[0].getsockname()[1])
+            async with answering(sink), running(sink), asyncio.timeout(10):
+                await is_answered.wait()
+            return sink
+
+    assert asyncio.run(session()).metrics.dropped == {}
+
+
+def test_half_a_surrogate_pair_does_not_end_the_connection() -> None:
+    async def session() -> str:
+        async with EmbeddedBroker() as broker, listening(broker.port) as listener:
+            sink = made(broker.port)
+            async with running(sink):
+                await sink.ready(10)
+                await sink.publish(published(response(transaction="a\ud800b")))
+                topic = f"{ROOT}/response/health"
+                await until(lambda: topic in listener.retained(), "the response")
+            return listener.retained()[topic]
+
+    assert json.loads(asyncio.run(session()))["transaction"] == "a?b"
+
+
+def test_an_answer_to_nobody_is_counted() -> None:
+    async def session() -> MqttSink:
+        sink = made(free_port())
+        async with running(sink):
+            await sink.publish(published(response()))
+        return sink
+
+    assert asyncio.run(session()).metrics.dropped == {"offline": 1}
+
+
+def test_what_waits_does_not_bring_a_removed_source_back() -> None:
+    """The events of the source are still on their way when it goes."""
+    n_events = 3 * mqtt.WINDOW
+
+    async def session() -> list[Heard]:
+        async with EmbeddedBroker() as broker, listening(broker.port) as listener:
+            sink = made(broker.port)
+            async with running(sink):
+                await sink.publish(published(info(door=("motion",), yard=())))
+                await sink.ready(10)
+                for seq in range(n_events):
+                    await sink.publish(published(event(f"e{seq}"), seq))
+                await sink.publish(published(info(yard=())))
+                await until(lambda: sink.metrics.n_out == n_events, "all are acknowledged")
+            await until(lambda: listener.retained()[f"{ROOT}/status"] == "offline", "goodbye")
+            return listener.heard
+
+    heard = asyncio.run(session())
+    last = {one.topic: one.payload for one in heard}
+    assert topics(heard).count("door/event") == n_events
+    assert last[f"{ROOT}/door/open"] == last[f"{ROOT}/door/state/motion"] == ""
+    assert f"{ROOT}/door/status" not in last
+
+
+def test_an_event_that_makes_room_leaves_no_trace_of_a_removed_source() -> None:
+    async def session() -> dict[str, str]:
+        async with EmbeddedBroker() as broker, listening(broker.port) as listener:
+            sink = made(broker.port, outbox_size=1)
+            async with running(sink):
+                await sink.publish(published(info(door=("motion",))))
+                await sink.ready(10)
+                await until(lambda: bool(listener.heard), "the picture is written")
+                await sink.publish(published(event("e"), 0))
+                await sink.publish(published(info(yard=())))
+                await sink.publish(published(alert("a"), 1))
+                assert sink.metrics.dropped == {"outbox_full": 1}
+            await until(lambda: listener.retained()[f"{ROOT}/status"] == "offline", "goodbye")
+            return listener.retained()
+
+    assert asyncio.run(session())[f"{ROOT}/door/state/motion"] == ""

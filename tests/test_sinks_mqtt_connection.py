@@ -15,8 +15,10 @@ from brokers import HOST, Certificates, free_port
 from pydantic import SecretStr, ValidationError
 
 from mmstream.errors import BrokerError
+from mmstream.metrics import StageMetrics
 from mmstream.sinks import mqtt_connection
 from mmstream.sinks.broker import EmbeddedBroker
+from mmstream.sinks.inbox import Inbox
 from mmstream.sinks.mqtt_connection import BrokerDoor, MqttSettings, TlsSettings
 from mmstream.sinks.mqtt_topics import Packet
 
@@ -35,7 +37,8 @@ def _asyncio_has_nothing_to_complain_about(caplog: pytest.LogCaptureFixture) -> 
 
 
 def door(settings: MqttSettings) -> BrokerDoor:
-    return BrokerDoor(settings, client_id="pi-3c0e5a81", will=WILL)
+    inbox = Inbox("mmstream/pi/request", StageMetrics("mqtt"))
+    return BrokerDoor(settings, client_id="pi-3c0e5a81", will=WILL, inbox=inbox)
 
 
 def refusal(settings: MqttSettings) -> str:

@@ -5,7 +5,7 @@ import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sink_messages import NODE, alert, caption, event, health, info, published, stats
+from sink_messages import NODE, alert, caption, event, health, info, published, response, stats
 
 from mmstream.messages import Content, HealthState, Open, json_schema
 from mmstream.sinks.mqtt_topics import RetainedPicture
@@ -41,6 +41,7 @@ def open_ids(payloads: dict[str, str], source: str = "door") -> list[str]:
         (health(), "door/health", 1, True),
         (info(), "info", 1, True),
         (stats(), "stats", 0, False),
+        (response(), "response/health", 1, False),
     ],
 )
 @pytest.mark.parametrize("base", ["mmstream", "home/eyes"])
@@ -165,8 +166,8 @@ def test_the_picture_is_the_sum_of_its_changes_and_true(
 
 def test_farewell_turns_every_source_and_last_the_node_offline() -> None:
     now = picture()
-    now.update(published(info(door=(), yard=())))
     now.update(published(health(source="attic")))
+    now.update(published(info(door=(), yard=(), attic=())))
     topics = [packet.topic for packet in now.farewell()]
     assert topics == [f"{ROOT}/{name}/status" for name in ("door", "yard", "attic")] + [
         f"{ROOT}/status"
@@ -175,3 +176,63 @@ def test_farewell_turns_every_source_and_last_the_node_offline() -> None:
         (packet.payload, packet.qos, packet.retain) == ("offline", 1, True)
         for packet in now.farewell()
     )
+
+
+def cleared(picture: RetainedPicture) -> set[str]:
+    return {packet.topic for packet in picture.packets() if packet.payload == ""}
+
+
+def test_a_source_that_info_no_longer_names_is_cleared_until_the_broker_has_it() -> None:
+    now = picture()
+    for content in (info(door=("motion",), yard=()), health(), event("e"), health("offline")):
+        now.update(published(content))
+    changes = now.update(published(info(yard=())))
+    door = {f"{ROOT}/door/{name}" for name in ("status", "health", "open", "state/motion")}
+    assert {packet.topic for packet in changes if packet.payload == ""} == door
+    assert all(packet.retain and packet.qos == 1 for packet in changes)
+    assert cleared(now) == door
+    now.delivered(now.packets())
+    assert {packet.topic for packet in now.packets()} == {
+        f"{ROOT}/{name}" for name in ("status", "info", "yard/open")
+    }
+    assert [packet.topic for packet in now.farewell()] == [
+        f"{ROOT}/yard/status",
+        f"{ROOT}/status",
+    ]
+
+
+def test_what_is_said_late_about_a_removed_source_does_not_bring_it_back() -> None:
+    now = picture()
+    now.update(published(info(door=("motion",), yard=())))
+    now.update(published(info(yard=())))
+    before = now.packets()
+    for content in (health("offline"), event("e"), event("e", "end"), event("never ends")):
+        assert now.update(published(content)) == ()
+    assert now.packets() == before
+    now.update(published(info(yard=())))
+    back = {p.topic: p.payload for p in now.update(published(info(door=("motion",), yard=())))}
+    assert f"{ROOT}/door/health" not in back
+    assert back[f"{ROOT}/door/state/motion"] == "OFF"
+    assert open_ids(back) == []
+
+
+def test_what_is_said_early_about_a_new_source_shows_with_its_info() -> None:
+    now = picture()
+    now.update(published(info(yard=())))
+    for content in (health("connecting"), health(), event("e")):
+        assert now.update(published(content)) == ()
+    back = {p.topic: p.payload for p in now.update(published(info(door=("motion",), yard=())))}
+    assert back[f"{ROOT}/door/status"] == "online"
+    assert back[f"{ROOT}/door/state/motion"] == "ON"
+    assert open_ids(back) == ["e"]
+
+
+def test_a_source_that_is_back_before_the_broker_knew_is_not_cleared() -> None:
+    now = picture()
+    now.update(published(info()))
+    under_way = now.update(published(info(yard=())))
+    now.update(published(info()))
+    now.delivered(under_way)
+    payloads = {packet.topic: packet.payload for packet in now.packets()}
+    assert payloads[f"{ROOT}/door/state/motion"] == "OFF"
+    assert payloads[f"{ROOT}/yard/open"] == ""

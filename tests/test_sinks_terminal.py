@@ -22,6 +22,8 @@ from mmstream.metrics import SourceStatus
 from mmstream.sinks import terminal
 from mmstream.sinks.terminal import LiveView, PlainLines
 
+SINCE = "2026-11-23T10:00:00.250Z"
+
 
 def event(kind: str, *, end_reason: EndReason | None = None) -> Event:
     evidence = Evidence(
@@ -151,7 +153,7 @@ def drawn(view: LiveView) -> str:
 
 def test_the_view_shows_sources_and_the_last_state_of_each_event() -> None:
     view = LiveView("mmstream home", Console(file=StringIO()))
-    status = SourceStatus("door", "online", "streaming", 24.97, -23.4, 81.0)
+    status = SourceStatus("door", "online", "streaming", SINCE, 24.97, -23.4, 81.0)
     view.watch(lambda: [status])
 
     async def publish() -> None:
@@ -169,10 +171,31 @@ def test_the_view_shows_sources_and_the_last_state_of_each_event() -> None:
     assert "loudness (audio)" in text
 
 
+def test_the_view_says_since_when_and_why_a_source_is_not_online() -> None:
+    view = LiveView("t", Console(file=StringIO()))
+    reason = "no video for 5 s; there is no microphone [USB]"
+    door = SourceStatus("door", "degraded", reason, SINCE, 0.0, -20.0, 80.0)
+    yard = SourceStatus("yard", "online", "streaming", SINCE, 25.0, None, 80.0)
+    view.watch(lambda: [door, yard])
+    lines = drawn(view).splitlines()
+    of_sources = [line.split()[1:3] for line in lines if line[:5] in ("door ", "yard ")]
+    assert of_sources == [["degraded", "10:00:00"], ["online", "10:00:00"]]
+    assert f"door: {reason}" in [line.rstrip() for line in lines]
+    assert "streaming" not in drawn(view)
+
+
+def test_a_long_reason_stays_on_one_line() -> None:
+    view = LiveView("t", Console(file=StringIO()))
+    view.watch(lambda: [SourceStatus("door", "offline", "x" * 500, SINCE, None, None, None)])
+    assert max(map(len, drawn(view).splitlines())) <= 120
+    [told] = [line for line in drawn(view).splitlines() if line.startswith("door: xxx")]
+    assert told.endswith("x…")
+
+
 @pytest.mark.parametrize(("dbfs", "cells"), [(0.0, 20), (-30.0, 10), (-60.0, 0), (-99.0, 0)])
 def test_the_meter_spans_60_db(dbfs: float, cells: int) -> None:
     view = LiveView("t", Console(file=StringIO()))
-    view.watch(lambda: [SourceStatus("door", "online", "", None, dbfs, None)])
+    view.watch(lambda: [SourceStatus("door", "online", "", SINCE, None, dbfs, None)])
     assert drawn(view).count("█") == cells
 
 
@@ -185,7 +208,7 @@ def test_the_view_draws_until_closed() -> None:
 
         def statuses() -> list[SourceStatus]:
             is_drawn.set()
-            return [SourceStatus("door", "online", "", 25.0, None, None)]
+            return [SourceStatus("door", "online", "", SINCE, 25.0, None, None)]
 
         view.watch(statuses)
         running = asyncio.create_task(view.run())

@@ -10,6 +10,7 @@ import pytest
 
 from mmstream.messages import CONTENTS
 from mmstream.pipelines.configuration import schemas
+from mmstream.runtime.control import VERBS
 
 ROOT = Path(__file__).resolve().parent.parent
 GENERATED = ["docs/wire.md", *(f"mmstream/schemas/{name}.json" for name in schemas())]
@@ -70,6 +71,12 @@ def test_every_message_has_an_example_that_fits_the_shipped_schema() -> None:
         assert topic.startswith(f"mmstream/{payload['node']}/")
         for field in schema["properties"]:
             assert f"| `{field}` |" in PAGE
+
+
+def test_every_verb_is_told() -> None:
+    section = PAGE.partition("\n## Requests\n")[2].partition("\n## ")[0]
+    table = section.partition("| verb |")[2].partition("\n\n")[0]
+    assert tuple(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == VERBS
 
 
 def test_links_on_the_page_lead_somewhere() -> None:

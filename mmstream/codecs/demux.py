@@ -8,7 +8,6 @@ import logging
 import os
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -16,14 +15,23 @@ from typing import TYPE_CHECKING, Final, Self
 
 import av
 import numpy as np
-from av.audio.stream import AudioStream
-from av.codec.context import CodecContext, ThreadType
+from av.codec.context import ThreadType
 from av.container import InputContainer
-from av.stream import Discard, Disposition, Stream
+from av.stream import Discard, Stream
 from av.video.stream import VideoStream
 
 from mmstream.codecs.pictures import CodedImage
 from mmstream.codecs.sound import TOLERANCE_NS, CaptureResampler
+from mmstream.codecs.streams import (
+    CodedStream,
+    Decoded,
+    Picture,
+    Sound,
+    choose_streams,
+    picture_duration_ns,
+    ticks_of,
+    ticks_to_ns,
+)
 from mmstream.errors import SourceError, mask_credentials
 from mmstream.media import (
     NS_PER_SEC,
@@ -53,38 +61,9 @@ _OPTIONS: Final = {"fflags": "-genpts"}
 to and fro. Without, the decoder's output is in order of its packets' decoding times."""
 _MAX_STEP_NS: Final = NS_PER_SEC
 """A jump between two packets counts as no more: it says nothing about the other stream."""
-_COVER: Final = Disposition.attached_pic | Disposition.timed_thumbnails
-_Stream = VideoStream | AudioStream
 _MAX_GROUP: Final = 300
 """Packets since the last key picture that are kept, to decode on after a silence."""
 _LOG: Final = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A decoded picture and its timestamp."""
-
-    at_ns: int
-    """By the file's clock, from wherever that starts."""
-    duration_ns: int
-    """0 where unknown."""
-    image: CodedImage
-
-
-@dataclass(frozen=True, slots=True)
-class Sound:
-    """A decoded piece of sound and its timestamp."""
-
-    at_ns: int
-    """By the file's clock, from wherever that starts."""
-    duration_ns: int
-    jitter_ns: int
-    """How far `at_ns` may be off without meaning anything."""
-    frame: av.AudioFrame
-    """As coded, for `CaptureResampler`."""
-
-
-Decoded = Picture | Sound
 
 
 class MediaInput:
@@ -113,7 +92,7 @@ class MediaInput:
         try:
             self._tracks = {
                 kind: _Track(kind, stream, self._shown, metrics)
-                for kind, stream in _chosen(self._container, wanted, self._shown).items()
+                for kind, stream in choose_streams(self._container, wanted, self._shown).items()
             }
         except SourceError:
             self._container.close()
@@ -186,7 +165,7 @@ class _Track:
     """One stream: packets that wait, a decoder, and what time it is there."""
 
     def __init__(
-        self, kind: StreamKind, stream: _Stream, shown: str, metrics: StageMetrics
+        self, kind: StreamKind, stream: CodedStream, shown: str, metrics: StageMetrics
     ) -> None:
         self.stream = stream
         self.waiting: deque[tuple[Packet[Stream], int]] = deque()
@@ -209,14 +188,14 @@ class _Track:
         if isinstance(stream, VideoStream):
             stream.thread_type = ThreadType.AUTO
             stream.thread_count = min(MAX_THREADS, os.cpu_count() or 1)
-            self._picture_ns = _duration_ns(stream.guessed_rate)
+            self._picture_ns = picture_duration_ns(stream.guessed_rate)
 
     def put(self, packet: "Packet[Stream]") -> None:
         """Let it wait."""
         at = packet.pts if packet.dts is None else packet.dts
         step_ns = 0
         if at is not None:
-            at_ns = _to_ns(at, self._base)
+            at_ns = ticks_to_ns(at, self._base)
             step_ns = min(max(0, at_ns - self.last_ns), _MAX_STEP_NS)
             self.last_ns = at_ns
         self.waiting.append((packet, step_ns))
@@ -251,8 +230,8 @@ class _Track:
             return decoded
         kept = [one for one in decoded if one.at_ns <= until_ns]
         self.has_given_all = len(kept) == len(decoded)
-        stamps = (at for packet in self._group if (at := _ticks(packet)) is not None)
-        self._given = {at for at in stamps if _to_ns(at, self._base) <= until_ns}
+        stamps = (at for packet in self._group if (at := ticks_of(packet)) is not None)
+        self._given = {at for at in stamps if ticks_to_ns(at, self._base) <= until_ns}
         return kept
 
     def _resume(self) -> list[Decoded]:
@@ -270,13 +249,13 @@ class _Track:
         return [decoded for frame in frames if (decoded := self._stamped(frame)) is not None]
 
     def _stamped(self, frame: av.VideoFrame | av.AudioFrame) -> Decoded | None:
-        at = _ticks(frame)
-        at_ns = self._next_ns if at is None else _to_ns(at, self._base)
+        at = ticks_of(frame)
+        at_ns = self._next_ns if at is None else ticks_to_ns(at, self._base)
         if isinstance(frame, av.AudioFrame):
             duration_ns = samples_to_ns(frame.samples, frame.sample_rate)
             self._next_ns = at_ns + duration_ns
             return Sound(at_ns, duration_ns, self._jitter_ns, frame)
-        duration_ns = _to_ns(frame.duration, self._base) or self._picture_ns
+        duration_ns = ticks_to_ns(frame.duration, self._base) or self._picture_ns
         self._next_ns = at_ns + duration_ns
         if at is not None and at in self._given:
             self._given.discard(at)
@@ -330,50 +309,3 @@ def _opened(url: str) -> InputContainer:
             "allowed: a file or URL of video or sound that FFmpeg reads"
         )
         raise SourceError(msg) from error
-
-
-def _chosen(
-    container: InputContainer, wanted: Mapping[StreamKind, int | None], shown: str
-) -> dict[StreamKind, _Stream]:
-    chosen: dict[StreamKind, _Stream] = {}
-    for kind, nth in wanted.items():
-        streams: Sequence[_Stream] = container.streams.audio
-        if kind == "video":
-            streams = [each for each in container.streams.video if not each.disposition & _COVER]
-        if streams or nth is not None:
-            chosen[kind] = _the(nth or 0, streams, f"{shown}: {kind}")
-    if not chosen:
-        msg = f"{shown}: holds no {' and no '.join(wanted)}"
-        raise SourceError(msg)
-    return chosen
-
-
-def _the(nth: int, streams: Sequence[_Stream], name: str) -> _Stream:
-    if nth >= len(streams):
-        allowed = f"0..{len(streams) - 1}" if streams else "none, there is none"
-        msg = f"{name} stream {nth} is not there; allowed: {allowed}"
-        raise SourceError(msg)
-    if not _has_decoder(streams[nth].codec_context):
-        msg = f"{name} stream {nth} has an unknown codec; allowed: those that FFmpeg decodes"
-        raise SourceError(msg)
-    return streams[nth]
-
-
-def _has_decoder(context: CodecContext | None) -> bool:
-    """PyAV leaves the context out where it knows no decoder, which its types do not say."""
-    return context is not None
-
-
-def _ticks(stamped: "Packet[Stream] | av.VideoFrame | av.AudioFrame") -> int | None:
-    return stamped.dts if stamped.pts is None else stamped.pts
-
-
-def _to_ns(ticks: int, base: tuple[int, int]) -> int:
-    """`ticks` of a fraction of a second in nanoseconds, exact but for rounding to the nearest."""
-    numerator, denominator = base
-    return (2 * ticks * numerator * NS_PER_SEC + denominator) // (2 * denominator)
-
-
-def _duration_ns(rate: Fraction | None) -> int:
-    """How long a picture of so many per second is shown; 0 where unknown."""
-    return _to_ns(1, (rate.denominator, rate.numerator)) if rate else 0

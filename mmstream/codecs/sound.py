@@ -133,6 +133,14 @@ class CaptureResampler:
         self._rest = _NO_SAMPLES
 
 
+def sound_from_array(samples: Floats, rate_hz: int) -> av.AudioFrame:
+    """A frame for `CaptureResampler` of [n, 1] or [n, 2] samples, nominally -1..1; copies them."""
+    layout = "mono" if samples.shape[1] == 1 else "stereo"
+    frame = av.AudioFrame.from_ndarray(samples.reshape(1, -1), format="flt", layout=layout)
+    frame.sample_rate = rate_hz
+    return frame
+
+
 def _samples(frame: av.AudioFrame) -> Floats:
     """[n]: a view (PyAV's `to_ndarray` stacks the planes, which takes longer than resampling)."""
     return np.frombuffer(memoryview(frame.planes[0]), np.float32, frame.samples)

@@ -1,27 +1,25 @@
 """Gives a blocking reader a thread of its own, and hands its items to the event loop.
 
-The thread appends to a bounded deque and wakes the loop once per empty -> non-empty. A live
-reader never waits: when the loop is behind, the oldest item makes room and is counted. A reader
-of files waits for room and loses nothing.
+A live reader never waits: when the loop is behind, the oldest item makes room and is counted. A
+reader of files waits for room and loses nothing. One that hangs is left behind, on its thread.
 """
 
 import asyncio
 import threading
-from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from typing import Final
 
-from mmstream.media import AudioChunk, MediaItem, SourceStarted, VideoFrame
+from mmstream.errors import SourceError
+from mmstream.media import MediaItem
 from mmstream.metrics import StageMetrics
+from mmstream.runtime.handoff import Handoff
 from mmstream.stages import Reader
 
-MAX_ITEMS: Final = 256
-"""Items that may wait for the loop: about 3 s of 30 fps and 50 chunks per second."""
-MAX_BYTES: Final = 128_000_000
-"""Pixels and samples that may wait: 1.4 s of 1080p at 30 fps. One item may always wait."""
 JOIN_SECS: Final = 0.7
 """How long a reader may take to notice that nobody listens; then its thread is left behind."""
+MAX_ABANDONED: Final = 4
+"""So many threads of one source may hang, left behind; it is not opened again before one ends."""
 
 
 class ThreadedSource:
@@ -33,6 +31,7 @@ class ThreadedSource:
         self.name = reader.name
         self.live = reader.live
         self._counts = StageMetrics(f"capture/{reader.name}")
+        self._abandoned: list[threading.Thread] = []
 
     @property
     def metrics(self) -> Sequence[StageMetrics]:
@@ -44,9 +43,10 @@ class ThreadedSource:
         """Open the reader on its thread, give its items, stop it on the way out.
 
         Raises:
-            SourceError: from the reader.
+            SourceError: from the reader; or too many reads hang that were left behind.
         """
-        handoff = _Handoff(asyncio.get_running_loop(), self._counts, lossy=self.live)
+        self._check_abandoned()
+        handoff = Handoff(asyncio.get_running_loop(), self._counts, lossy=self.live)
         thread = threading.Thread(
             target=self._read, args=(handoff,), name=f"{self.name}.capture", daemon=True
         )
@@ -56,10 +56,23 @@ class ThreadedSource:
                 yield items
         finally:
             handoff.close()
-            # Waited for elsewhere: a read may hang far longer than the loop can stand still.
-            await asyncio.to_thread(thread.join, JOIN_SECS)
+            try:
+                # Waited for elsewhere: a read may hang far longer than the loop can stand still.
+                await asyncio.to_thread(thread.join, JOIN_SECS)
+            finally:
+                if thread.is_alive():
+                    self._abandoned.append(thread)
+                    self._counts.drop("reader_abandoned")
 
-    def _read(self, handoff: "_Handoff") -> None:
+    def _check_abandoned(self) -> None:
+        self._abandoned = [thread for thread in self._abandoned if thread.is_alive()]
+        if len(self._abandoned) >= MAX_ABANDONED:
+            msg = (
+                f"{len(self._abandoned)} reads of it hang: it is opened again when one of them ends"
+            )
+            raise SourceError(msg)
+
+    def _read(self, handoff: Handoff) -> None:
         try:
             with self._reader.read() as items:
                 for item in items:
@@ -69,101 +82,3 @@ class ThreadedSource:
             handoff.end(error)
         else:
             handoff.end(None)
-
-
-class _Handoff:
-    """From one thread to the loop, in order."""
-
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, metrics: StageMetrics, *, lossy: bool
-    ) -> None:
-        self._loop = loop
-        self._metrics = metrics
-        self._lossy = lossy
-        self._items: deque[MediaItem] = deque()
-        self._n_bytes = 0
-        self._changed = threading.Condition()  # guards both; held for moments only
-        self._wake = asyncio.Event()
-        self._is_closed = False
-        self._is_ended = False
-        self._error: Exception | None = None
-
-    def put(self, item: MediaItem) -> bool:
-        """Hand over one item (from the thread); False when nobody listens any more."""
-        with self._changed:
-            while self._is_full() and not self._is_closed:
-                if self._lossy:
-                    self._evict()
-                else:
-                    self._changed.wait()
-            if self._is_closed:
-                return False
-            self._metrics.n_in += 1
-            self._n_bytes += _n_bytes(item)
-            self._items.append(item)
-            is_first = len(self._items) == 1
-        if is_first:
-            self._notify()
-        return True
-
-    def end(self, error: Exception | None) -> None:
-        """Nothing follows (from the thread)."""
-        self._error = error
-        self._is_ended = True
-        self._notify()
-
-    def close(self) -> None:
-        """Nobody listens any more (from the loop)."""
-        with self._changed:
-            self._is_closed = True
-            self._changed.notify()
-
-    async def items(self) -> AsyncGenerator[MediaItem]:
-        """All items, then the end or the reader's error."""
-        while True:
-            self._wake.clear()
-            is_ended = self._is_ended
-            while (item := self._take()) is not None:
-                yield item
-                if self._lossy and self._items:
-                    await asyncio.sleep(0)  # while we catch up, others must get their turn
-            if is_ended:
-                break
-            await self._wake.wait()
-        if self._error is not None:
-            raise self._error
-
-    def _take(self) -> MediaItem | None:
-        with self._changed:
-            if not self._items:
-                return None
-            item = self._items.popleft()
-            self._n_bytes -= _n_bytes(item)
-            self._metrics.n_out += 1
-            self._changed.notify()
-            return item
-
-    def _is_full(self) -> bool:
-        return len(self._items) >= MAX_ITEMS or self._n_bytes >= MAX_BYTES
-
-    def _evict(self) -> None:
-        """Drop the oldest, but of a start only one that another start follows."""
-        is_needed = isinstance(self._items[0], SourceStarted) and len(self._items) > 1
-        index = 1 if is_needed and not isinstance(self._items[1], SourceStarted) else 0
-        self._n_bytes -= _n_bytes(self._items[index])
-        del self._items[index]
-        self._metrics.drop("loop_behind")
-
-    def _notify(self) -> None:
-        with suppress(RuntimeError):  # a read that hung may return when the loop is gone
-            self._loop.call_soon_threadsafe(self._wake.set)
-
-
-def _n_bytes(item: MediaItem) -> int:
-    match item:
-        case AudioChunk():
-            return item.samples.nbytes
-        case VideoFrame():
-            return item.image.nbytes
-        case _:
-            return 0

@@ -5,7 +5,15 @@ from typing import Final
 
 import numpy as np
 
-from mmstream.media import NS_PER_SEC, AudioChunk, SourceStarted, StreamKind, VideoFrame
+from mmstream.media import (
+    NS_PER_SEC,
+    AudioChunk,
+    SourceStarted,
+    SourceSynced,
+    StreamClock,
+    StreamKind,
+    VideoFrame,
+)
 from mmstream.messages import Health, HealthState, iso_utc
 from mmstream.metrics import SourceStatus
 
@@ -21,37 +29,57 @@ class SourceGauge:
         """The source is being opened."""
         self.lag_ms: float | None = None
         self.n_restarts = 0
-        self._source = source
         self.state: HealthState = "connecting"
-        self._reason = "opening"
+        self.reason = "opening"
+        self.synced = True
+        """Whether sound and sight are known to be on one clock."""
+        self._source = source
         self._since_utc_ns = since_utc_ns
         self._streams: frozenset[StreamKind] = frozenset()
+        self._drifts_ppm: dict[StreamKind, float] = {}
         self._frames_ns: deque[int] = deque(maxlen=1024)
         self._chunks: deque[AudioChunk] = deque(maxlen=1024)
 
     def enter(self, state: HealthState, reason: str, utc_ns: int) -> None:
-        """The source is now in this state; what does not come has no rate and no level."""
+        """The source is in this state; what does not come has no rate and no level.
+
+        With another reason for the same state, it has been in it since it came into it.
+        """
         if state in ("stalled", "offline"):
             self._frames_ns.clear()
             self._chunks.clear()
-        self.state, self._reason, self._since_utc_ns = state, reason, utc_ns
+        if state != self.state:
+            self._since_utc_ns = utc_ns
+        self.state, self.reason = state, reason
 
     def see(self, item: object) -> None:
         """Count an item."""
         match item:
             case SourceStarted():
                 self._streams = item.streams
+                self.synced = item.synced
+                self._drifts_ppm.clear()
                 self._frames_ns.clear()
                 self._chunks.clear()
             case VideoFrame():
                 self._frames_ns.append(item.start_ns)
             case AudioChunk():
                 self._chunks.append(item)  # measured when somebody asks
+            case SourceSynced():
+                self.synced = True
+            case StreamClock():
+                self._drifts_ppm[item.stream] = round(item.drift_ppm, 1)
 
     def status(self) -> SourceStatus:
         """How it is now."""
         return SourceStatus(
-            self._source, self.state, self._reason, self._fps(), self._dbfs(), self.lag_ms
+            self._source,
+            self.state,
+            self.reason,
+            iso_utc(self._since_utc_ns),
+            self._fps(),
+            self._dbfs(),
+            self.lag_ms,
         )
 
     def health(self) -> Health:
@@ -59,10 +87,13 @@ class SourceGauge:
         return Health(
             source=self._source,
             state=self.state,
-            reason=self._reason,
+            reason=self.reason,
             since=iso_utc(self._since_utc_ns),
             video_fps=self._fps(),
             audio_rms=self._dbfs(),
+            synced=self.synced,
+            video_drift_ppm=self._drifts_ppm.get("video"),
+            audio_drift_ppm=self._drifts_ppm.get("audio"),
             restarts=self.n_restarts,
         )
 

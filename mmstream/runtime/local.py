@@ -1,10 +1,13 @@
 """Runs a graph on this machine: one event loop, one worker thread, a capture thread per reader."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
+
+from pydantic import JsonValue
 
 import mmstream
 from mmstream.clock import Clock
@@ -20,10 +23,12 @@ from mmstream.messages import (
     iso_utc,
 )
 from mmstream.metrics import SourceStatus, StageMetrics
-from mmstream.runtime.chain import Chain, ChainRunner
+from mmstream.runtime.chain import Chain
+from mmstream.runtime.control import Blueprint, Controller
 from mmstream.runtime.outlet import Outlet, SinkFeed
+from mmstream.runtime.roster import Roster
 from mmstream.sinks.own_thread import OwnThread
-from mmstream.stages import ScorerSpec, Sink
+from mmstream.stages import Inlet, ScorerSpec, Sink
 from mmstream.worker import Worker, WorkerSettings
 
 STATS_SECS: Final = 10.0
@@ -55,6 +60,10 @@ class Graph:
     sinks: tuple[Sink, ...]
     reports: bool = True
     """Whether health, info and stats are told beside what heads say; a replay tells none."""
+    inlets: tuple[Inlet, ...] = ()
+    """Where requests come from."""
+    blueprint: Blueprint | None = None
+    """How sources are made of settings while it runs; None: none can be added or read again."""
 
 
 class LocalRuntime:
@@ -81,14 +90,20 @@ class LocalRuntime:
         self._failure: Exception | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._worker = Worker(graph.specs, graph.worker, clock, self._deliver)
-        is_live = any(chain.source.live for chain in graph.chains)
         self._outlet = Outlet(
-            node=graph.node, boot_id=boot_id, clock=clock, sinks=graph.sinks, live=is_live
+            node=graph.node, boot_id=boot_id, clock=clock, sinks=graph.sinks, live=False
         )
-        self._runners = {
-            chain.source.name: ChainRunner(chain, self._worker, self._outlet, clock)
-            for chain in graph.chains
-        }
+        self._roster = Roster(
+            self._worker,
+            self._outlet,
+            clock,
+            reports=graph.reports,
+            can_be_asked=bool(graph.inlets),
+        )
+        self._roster.tell_info = self._tell_info
+        for chain in graph.chains:
+            self._roster.place(chain)
+        self._controller = Controller(self._roster, self._outlet, graph.blueprint, self._about)
 
     def stop(self) -> None:
         """Come to a clean end (call it on the loop): events end, sinks deliver, `run` returns."""
@@ -101,19 +116,70 @@ class LocalRuntime:
         """Whether `stop` has been called."""
         return self._stop.is_set()
 
+    async def add(self, chain: Chain) -> None:
+        """Take in another source and start it.
+
+        Raises:
+            CommandError: there is one of that name, or nothing runs.
+        """
+        await self._roster.add(chain)
+
+    async def remove(self, name: str) -> None:
+        """End a source for good; returns when its events have ended and its device is let go.
+
+        Raises:
+            CommandError: there is none of that name, it cannot be closed, or nothing runs.
+        """
+        await self._roster.remove(name)
+
+    async def disable(self, name: str) -> None:
+        """End a source until it is enabled.
+
+        Raises:
+            CommandError: as `remove`.
+        """
+        await self._roster.disable(name)
+
+    async def enable(self, name: str) -> None:
+        """Start a source that is disabled.
+
+        Raises:
+            CommandError: there is none of that name, or nothing runs.
+        """
+        await self._roster.enable(name)
+
+    async def restart(self, name: str) -> None:
+        """Close a source and open it again.
+
+        Raises:
+            CommandError: as `remove`, or it is disabled.
+        """
+        await self._roster.restart(name)
+
+    @property
+    def can_reload(self) -> bool:
+        """Whether there is a configuration that can be read again."""
+        return self._graph.blueprint is not None
+
+    def reload_soon(self) -> None:
+        """Read the configuration again and apply what has changed (call it on the loop)."""
+        self._controller.reload_soon()
+
     def statuses(self) -> Sequence[SourceStatus]:
         """How the sources are doing."""
-        return [runner.gauge.status() for runner in self._runners.values()]
+        return [runner.gauge.status() for runner in self._roster.runners.values()]
 
     def stages(self) -> Sequence[StageMetrics]:
         """The counters of every stage."""
-        per_source = [stage for runner in self._runners.values() for stage in runner.stages]
+        per_source = [stage for runner in self._roster.runners.values() for stage in runner.stages]
         per_sink = [m for feed in self._outlet.feeds for m in (feed.metrics, feed.sink.metrics)]
         return [*per_source, self._worker.metrics, *per_sink]
 
     def failures(self) -> Sequence[SourceError]:
         """Why sources came to an end that did not just end."""
-        return [runner.error for runner in self._runners.values() if runner.error is not None]
+        return [
+            runner.error for runner in self._roster.runners.values() if runner.error is not None
+        ]
 
     async def started(self, timeout_secs: float) -> None:
         """Wait until every source streams and every sink is ready.
@@ -122,15 +188,16 @@ class LocalRuntime:
             UnreachableError: one of them cannot be reached, or was not in time or before the
                 sources had ended and the sinks were closed; the text says why.
         """
+        runners = self._roster.runners
         try:
             async with asyncio.timeout(timeout_secs):
-                for runner in self._runners.values():
+                for runner in runners.values():
                     await runner.settled.wait()
         except TimeoutError:
-            late = [name for name, runner in self._runners.items() if not runner.settled.is_set()]
+            late = [name for name, runner in runners.items() if not runner.settled.is_set()]
             msg = f"not reached in {timeout_secs:g} s: {', '.join(late)}"
             raise UnreachableError(msg) from None
-        for name, runner in self._runners.items():
+        for name, runner in runners.items():
             if runner.error is not None:
                 msg = f"{name}: {runner.error}"
                 raise UnreachableError(msg)
@@ -171,7 +238,7 @@ class LocalRuntime:
             async with self._serving_sinks(), self._working():
                 try:
                     if self._graph.reports:
-                        await self._outlet.say(self._info())
+                        await self._tell_info()
                     await self._run_sources()
                 except BaseException:
                     self.stop()  # whatever happened, the rest must not take long
@@ -235,37 +302,31 @@ class LocalRuntime:
                 await self._patiently(working, WORKED_SECS)
 
     async def _run_sources(self) -> None:
+        roster = self._roster
         async with asyncio.TaskGroup() as group:
-            captures = [
-                group.create_task(runner.capture(), name=f"{name}.capture")
-                for name, runner in self._runners.items()
+            roster.start(group, self._or_stop)
+            beside = [group.create_task(self._controller.run(self._graph.inlets), name="requests")]
+            if self._graph.reports:
+                beside.append(group.create_task(self._tell_stats(), name="reports"))
+            waiting = [
+                asyncio.create_task(event.wait(), name=name)
+                for name, event in (("stop", self._stop), ("over", roster.over))
             ]
-            speaking = [
-                group.create_task(self._or_stop(runner.speak), name=f"{name}.speak")
-                for name, runner in self._runners.items()
-            ]
-            reporting = [
-                group.create_task(task, name="reports")
-                for task in (self._reports() if self._graph.reports else ())
-            ]
-            stopping = asyncio.create_task(self._stop.wait(), name="stop")
-            ended = asyncio.create_task(asyncio.wait(captures), name="captures")
             try:
-                await asyncio.wait([ended, stopping], return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             finally:
-                for task in (*captures, *reporting, stopping):
+                roster.stop()
+                for task in (*beside, *waiting):
                     task.cancel()
             # A reader that hangs is waited for in the meantime, by its own task.
-            finishing = [self._patiently(r.finish(), SAID_SECS) for r in self._runners.values()]
-            await asyncio.gather(*finishing)
-            for task in speaking:
-                task.cancel()  # one that is not done yet waits for a sink that hangs
+            runners = roster.runners.values()
+            await asyncio.gather(*(self._patiently(r.finish(), SAID_SECS) for r in runners))
+            roster.hush()
             if self._graph.reports:
                 await self._patiently(self._say_goodbye(), GOODBYE_SECS)
-            await ended
 
     async def _say_goodbye(self) -> None:
-        for runner in self._runners.values():
+        for runner in self._roster.runners.values():
             if runner.gauge.state != "offline":
                 runner.gauge.enter("offline", "shut down", self._clock.utc_ns())
             await self._outlet.say(runner.gauge.health())
@@ -279,35 +340,28 @@ class LocalRuntime:
 
     def _deliver(self, scored: Sequence[Scores]) -> None:
         if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._hand_out, scored)
-
-    def _hand_out(self, scored: Sequence[Scores]) -> None:
-        for scores in scored:
-            self._runners[scores.source].deliver(scores)
-
-    def _reports(self) -> Sequence[Coroutine[None, None, None]]:
-        tellers = [self._tell_health(runner) for runner in self._runners.values()]
-        return [self._tell_stats(), *tellers]
-
-    async def _tell_health(self, runner: ChainRunner) -> None:
-        while True:
-            await runner.changed.wait()
-            runner.changed.clear()
-            await self._outlet.say(runner.gauge.health())
+            self._loop.call_soon_threadsafe(self._roster.deliver, scored)
 
     async def _tell_stats(self) -> None:
         while True:
             await asyncio.sleep(STATS_SECS)
             await self._outlet.say(self._stats())
-            for runner in self._runners.values():
+            for runner in self._roster.runners.values():
                 await self._outlet.say(runner.gauge.health())
+
+    async def _tell_info(self) -> None:
+        await self._outlet.say(self._info())
+
+    def _about(self) -> dict[str, JsonValue]:
+        who: dict[str, JsonValue] = {"node": self._graph.node, "boot_id": self._boot_id}
+        return who | self._info().model_dump(mode="json")
 
     def _info(self) -> Info:
         labels = tuple(label.name for spec in self._graph.specs for label in spec.labels)
         return Info(
             version=mmstream.__version__,
             started=iso_utc(self._started_utc_ns),
-            sources=tuple(SourceInfo(id=name, labels=labels) for name in self._runners),
+            sources=tuple(SourceInfo(id=name, labels=labels) for name in self._roster.runners),
             schemas={content.__name__.lower(): SCHEMA_VERSION for content in CONTENTS},
             capabilities=("events",),
         )
@@ -315,21 +369,26 @@ class LocalRuntime:
     def _stats(self) -> Stats:
         worker = self._worker
         batch_size = worker.metrics.n_out / worker.n_batches if worker.n_batches else None
-        lags_ms = {r.metrics.name: r.gauge.lag_ms for r in self._runners.values()}
+        lags_ms = {r.metrics.name: r.gauge.lag_ms for r in self._roster.runners.values()}
+        named: dict[str, list[StageMetrics]] = {}
+        for stage in self.stages():
+            named.setdefault(stage.name, []).append(stage)
         return Stats(
-            stages={stage.name: _report(stage, lags_ms.get(stage.name)) for stage in self.stages()},
+            stages={name: _report(alike, lags_ms.get(name)) for name, alike in named.items()},
             batch_size=None if batch_size is None else round(batch_size, 2),
             device=self._graph.worker.device,
         )
 
 
-def _report(stage: StageMetrics, lag_ms: float | None) -> StageReport:
+def _report(alike: Sequence[StageMetrics], lag_ms: float | None) -> StageReport:
+    """Of stages of one name (the captures of a joined source's parts) the sum."""
+    latencies = max((stage.latencies for stage in alike), key=len)
     return StageReport(
-        n_in=stage.n_in,
-        n_out=stage.n_out,
-        dropped=dict(stage.dropped),
+        n_in=sum(stage.n_in for stage in alike),
+        n_out=sum(stage.n_out for stage in alike),
+        dropped=dict(sum((stage.dropped for stage in alike), Counter())),
         lag_ms=lag_ms,
-        p50_ms=stage.latencies.percentile_ms(50),
-        p95_ms=stage.latencies.percentile_ms(95),
-        p99_ms=stage.latencies.percentile_ms(99),
+        p50_ms=latencies.percentile_ms(50),
+        p95_ms=latencies.percentile_ms(95),
+        p99_ms=latencies.percentile_ms(99),
     )

@@ -42,6 +42,12 @@ class SinkFeed:
             self._evict()
         await self._queue.put((self._clock.monotonic_ns(), message))
 
+    def go_live(self) -> None:
+        """From now on nobody waits for room."""
+        if not self._live and self._queue.full():
+            self._evict()  # who waits for room gets it
+        self._live = True
+
     async def finish(self) -> None:
         """No more messages come: wait until the sink has had what is queued."""
         self._is_finishing = True
@@ -107,6 +113,11 @@ class Outlet:
         self._clock = clock
         self._next_seq = 0
         self._turn = asyncio.Lock()
+
+    def go_live(self) -> None:
+        """A live source has come: from now on no sink holds anybody up."""
+        for feed in self.feeds:
+            feed.go_live()
 
     async def say(self, content: Content, *, captured_ns: int | None = None) -> None:
         """Stamp and send to every sink.

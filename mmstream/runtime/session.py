@@ -24,6 +24,8 @@ EXIT_INTERRUPTED: Final = 130
 EXIT_TOO_LATE: Final = 1
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
+_TERMINAL: Final = "/dev/tty"
+
 _log = logging.getLogger(__name__)
 _Parameters = ParamSpec("_Parameters")
 _Result = TypeVar("_Result")
@@ -41,7 +43,8 @@ async def serve(
 
     The first signal ends it cleanly, a second one at once. Failures of single sources are in
     `runtime.failures()`, not raised, unless `strict`. What the loop's default executor does when
-    all has ended is not waited for.
+    all has ended is not waited for. SIGHUP reads the configuration again where that can be done,
+    unless it says that our terminal is gone: then it ends the run as the others do.
 
     Raises:
         UnreachableError: with `strict`, a source or broker could not be reached at the start.
@@ -54,6 +57,11 @@ async def serve(
     deadline.daemon = True
     for number in _SIGNALS:
         loop.add_signal_handler(number, _on_signal, runtime, deadline)
+    if runtime.can_reload:
+        is_ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # nohup: it outlives it
+        had_terminal = not is_ignored and _has_terminal()
+        on_hangup = partial(_on_hangup, runtime, deadline, had_terminal=had_terminal)
+        loop.add_signal_handler(signal.SIGHUP, on_hangup)
     timer = None if seconds is None else loop.call_later(seconds, runtime.stop)
     try:
         async with asyncio.TaskGroup() as group:
@@ -66,7 +74,7 @@ async def serve(
         if timer is not None:
             timer.cancel()
         deadline.cancel()
-        for number in _SIGNALS:
+        for number in (*_SIGNALS, signal.SIGHUP):
             loop.remove_signal_handler(number)
 
 
@@ -75,6 +83,22 @@ def _on_signal(runtime: LocalRuntime, deadline: threading.Timer) -> None:
         os._exit(EXIT_INTERRUPTED)
     deadline.start()
     runtime.stop()
+
+
+def _on_hangup(runtime: LocalRuntime, deadline: threading.Timer, *, had_terminal: bool) -> None:
+    if had_terminal and not _has_terminal():
+        _on_signal(runtime, deadline)
+    else:
+        runtime.reload_soon()
+
+
+def _has_terminal() -> bool:
+    """Whether somebody's terminal controls us; it no longer does once its window is closed."""
+    try:
+        os.close(os.open(_TERMINAL, os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 def _end_the_process() -> None:

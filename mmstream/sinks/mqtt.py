@@ -3,14 +3,16 @@
     publish -> [outbox] -> connection -> broker      numbered messages: kept over outages
             -> [passing] ->                          the rest: only while there is a connection
             -> picture                               retained topics, rewritten at each connection
+    requests <- [inbox]  <-                          those that come while there is a connection
 
-`run` owns the connection: it opens a new one whenever the last is lost, writes the whole retained
-picture, then what waits in the outbox, oldest first, and from then on whatever comes.
+`run` owns the connection: it opens a new one whenever the last is lost, subscribes to requests,
+writes the whole retained picture, then what waits in the outbox, oldest first, and from then on
+whatever comes.
 """
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
 from random import SystemRandom
 from typing import Final
@@ -18,8 +20,9 @@ from typing import Final
 import aiomqtt
 
 from mmstream.errors import BrokerError, SinkError, StateError
-from mmstream.messages import Published
+from mmstream.messages import Published, Request, base_topic
 from mmstream.metrics import StageMetrics
+from mmstream.sinks.inbox import Inbox
 from mmstream.sinks.mqtt_connection import BrokerDoor, Link, MqttSettings, TlsSettings
 from mmstream.sinks.mqtt_topics import Packet, RetainedPicture
 from mmstream.sinks.outbox import Outbox, Waiting
@@ -34,7 +37,8 @@ LAST_RETRY_SECS: Final = 60.0
 WINDOW: Final = 16
 """Messages under way at once: waiting for each acknowledgement would cost a round trip each."""
 MAX_PASSING: Final = 256
-"""Messages that need not arrive (statistics, partial captions) on their way to a slow broker."""
+"""Messages that need not arrive (statistics, partial captions, responses) on their way to a slow
+broker."""
 
 _log = logging.getLogger(__name__)
 _jitter = SystemRandom()
@@ -53,16 +57,19 @@ class MqttSink:
         """Nothing is connected before `run`; until then messages wait as in an outage."""
         self.metrics = StageMetrics(self.name)
         """`n_out` counts what the broker has acknowledged, also with a refusal. Dropped: `offline`
-        and `backlog` need not arrive; `outbox_full`, `refused` and `shutdown` are losses."""
+        and `backlog` need not arrive; `outbox_full`, `refused` and `shutdown` are losses. Requests
+        that nobody gets: `request_retained`, `request_unreadable`, `requests_full`."""
         self.last_error: BrokerError | None = None
         """Why there is no connection; None while there is one."""
         self._address = settings.address
+        self._inbox = Inbox(f"{base_topic(node, settings.base)}/request", self.metrics)
         self._picture = RetainedPicture(node=node, base=settings.base)
         will = self._picture.node_status("offline")
-        self._door = BrokerDoor(settings, client_id=f"{node}-{boot_id[:8]}", will=will)
+        client_id = f"{node}-{boot_id[:8]}"
+        self._door = BrokerDoor(settings, client_id=client_id, will=will, inbox=self._inbox)
         self._outbox = Outbox(settings.outbox_size)
         self._passing = Outbox(MAX_PASSING)
-        self._retained_due: dict[str, Packet] = {}
+        self._retained_due: dict[tuple[str, bool], Packet] = {}
         self._work = asyncio.Event()
         self._connected = asyncio.Event()
         self._closing = asyncio.Event()
@@ -72,6 +79,8 @@ class MqttSink:
         self._n_under_way = 0
         self._is_overflowing = False
         self._is_refused = False
+        self._is_deaf = False
+        self._takes_passing = False
         self._logged_error = ""
 
     @property
@@ -93,12 +102,19 @@ class MqttSink:
         if message.content.must_arrive:
             self._keep(message, changes if self.connected else ())
         elif message.content.RETAINED:
-            self._retained_due |= {packet.topic: packet for packet in changes}
-        elif not self.connected:
+            self._owe(changes)
+        elif not self._takes_passing:
             self.metrics.drop("offline")
         elif self._passing.put(message) is not None:
             self.metrics.drop("backlog")
         self._work.set()
+
+    def requests(self) -> AsyncIterator[Request]:
+        """Those that arrive, in order, for ever; one reader takes them.
+
+        What is sent while there is no connection never comes. One may come twice.
+        """
+        return self._inbox.requests()
 
     async def ready(self, timeout_secs: float) -> None:
         """Wait for a connection; `run` must be running.
@@ -164,7 +180,10 @@ class MqttSink:
             try:
                 async with asyncio.TaskGroup() as group:
                     watching = group.create_task(link.watch(), name=f"{self.name} watch")
-                    await _send_all(link, self._begin(link))
+                    await self._listen(link)
+                    picture = self._begin(link)
+                    await _send_all(link, picture)
+                    self._picture.delivered(picture)
                     await self._serve(link, group)
                     await _send_all(link, self._picture.farewell())
                     watching.cancel()
@@ -172,6 +191,16 @@ class MqttSink:
                 lost = errors
             if lost is not None:
                 raise _first(lost)
+
+    async def _listen(self, link: Link) -> None:
+        """A request may come before the SUBACK, so its response waits until the picture is out."""
+        self._takes_passing = True
+        topic = f"{self._inbox.topic}/+"
+        refusal = await link.listen(topic)
+        if refusal is not None and not self._is_deaf:
+            deaf = "the MQTT broker at %s lets no requests come in: %s; may %s subscribe to %s?"
+            _log.warning(deaf, self._address, refusal, link.identifier, topic)
+        self._is_deaf = refusal is not None
 
     def _begin(self, link: Link) -> tuple[Packet, ...]:
         """The whole picture; what is published from now on comes after it."""
@@ -208,12 +237,13 @@ class MqttSink:
             return [group.create_task(link.send(packet)) for packet in packets]
 
         if self._retained_due:
-            sends = sent(self._retained_due.values())
+            due = tuple(self._retained_due.values())
             self._retained_due.clear()
-            group.create_task(self._acknowledged(link, sends))
+            group.create_task(self._told(link, sent(due), due))
         for line in (self._passing, self._outbox):
             for waiting in line.take(WINDOW):
-                sends = sent((self._picture.packet(waiting.message), *waiting.changes))
+                changes = filter(self._picture.shows, waiting.changes)
+                sends = sent((self._picture.packet(waiting.message), *changes))
                 group.create_task(self._delivered(link, sends, waiting, line))
 
     async def _acknowledged(self, link: Link, sends: list[asyncio.Task[None]]) -> None:
@@ -222,6 +252,12 @@ class MqttSink:
         self._n_under_way -= 1
         self._note_refusals(link)
         self._work.set()
+
+    async def _told(
+        self, link: Link, sends: list[asyncio.Task[None]], packets: tuple[Packet, ...]
+    ) -> None:
+        await self._acknowledged(link, sends)
+        self._picture.delivered(packets)
 
     async def _delivered(
         self, link: Link, sends: list[asyncio.Task[None]], waiting: Waiting, line: Outbox
@@ -234,16 +270,23 @@ class MqttSink:
         evicted = self._outbox.put(message, changes)
         if evicted is None:
             return
-        due = [packet.topic for packet in evicted.changes]
-        self._retained_due |= {topic: self._picture.now(topic) for topic in due}
+        self._owe(self._picture.now(evicted.changes))
         self.metrics.drop("outbox_full")
         if not self._is_overflowing:
             lost = "the MQTT broker at %s takes nothing; the oldest of %d waiting messages are lost"
             _log.error(lost, self._address, len(self._outbox))
         self._is_overflowing = True
 
+    def _owe(self, packets: Iterable[Packet]) -> None:
+        """Only the newest of a topic; but what is cleared is told before, that it is offline."""
+        for packet in packets:
+            key = (packet.topic, packet.payload == "")
+            self._retained_due.pop(key, None)  # the newest goes to the end
+            self._retained_due[key] = packet
+
     def _note_outage(self, error: BrokerError) -> None:
         self._connected.clear()
+        self._takes_passing = False
         self._retained_due.clear()
         self._drop(self._passing, "offline")
         self.last_error = error

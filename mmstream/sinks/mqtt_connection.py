@@ -3,8 +3,9 @@
 What aiomqtt leaves to us: it neither reconnects nor falls back to an older protocol; `publish`
 waits out its whole timeout when the broker dies; a broker that hangs up before it has answered
 is noticed only by timeout; what a broker refuses to take (an MQTT 5 reason code) counts as done;
-it may watch a socket that was closed in the meantime; and a `Client` that is used again may send
-what the last connection had given up.
+what comes in is kept without bound, or dropped without a count; it may watch a socket that was
+closed in the meantime; and a `Client` that is used again may send what the last connection had
+given up.
 """
 
 import asyncio
@@ -13,19 +14,21 @@ import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Final, Literal
 
 import aiomqtt
 from aiomqtt import ProtocolVersion
 from aiomqtt.types import PahoSocket
 from paho.mqtt.client import Client as PahoClient
-from paho.mqtt.client import DisconnectFlags
+from paho.mqtt.client import DisconnectFlags, MQTTMessage
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from pydantic import Field, FilePath, SecretStr, field_validator, model_validator
 
 from mmstream.config import Settings
 from mmstream.errors import BrokerError
+from mmstream.sinks.inbox import Inbox
 from mmstream.sinks.mqtt_topics import Packet
 
 CONNECT_SECS: Final = 5.0
@@ -121,11 +124,12 @@ class MqttSettings(Settings):
 class BrokerDoor:
     """Opens connections to one broker and remembers which protocol it speaks."""
 
-    def __init__(self, settings: MqttSettings, *, client_id: str, will: Packet) -> None:
-        """Nothing is opened yet."""
+    def __init__(
+        self, settings: MqttSettings, *, client_id: str, will: Packet, inbox: Inbox
+    ) -> None:
+        """Nothing is opened yet; what comes in over its connections goes to the `inbox`."""
         self._settings = settings
-        self._client_id = client_id
-        self._will = will
+        self._link = partial(Link, settings, client_id=client_id, will=will, inbox=inbox)
         self._protocols = _PROTOCOLS[settings.protocol]
 
     @asynccontextmanager
@@ -158,7 +162,7 @@ class BrokerDoor:
         return link
 
     async def _opened_as(self, protocol: ProtocolVersion, tls: ssl.SSLContext | None) -> "Link":
-        link = Link(self._settings, protocol, tls, client_id=self._client_id, will=self._will)
+        link = self._link(protocol, tls)
         try:
             await link.open()
         except aiomqtt.MqttCodeError as error:
@@ -189,6 +193,7 @@ class Link(aiomqtt.Client):
         *,
         client_id: str,
         will: Packet,
+        inbox: Inbox,
     ) -> None:
         """Not connected yet; needs a running loop."""
         self.n_refused = 0
@@ -198,6 +203,7 @@ class Link(aiomqtt.Client):
         self.protocol = "MQTT 5" if protocol is ProtocolVersion.V5 else "MQTT 3.1.1"
         self.is_reached = False
         """Whether somebody has let us in as far as TCP and TLS go."""
+        self._inbox = inbox
         self._last_words = _LastWords()
         self._is_aborted = False
         self._gone = asyncio.Event()
@@ -238,16 +244,28 @@ class Link(aiomqtt.Client):
         """
         await self.__aexit__(None, None, None)
 
+    async def listen(self, topic: str) -> str | None:
+        """Subscribe, QoS 1; gives why if the broker refuses.
+
+        Raises:
+            aiomqtt.MqttError: the connection is gone, or no answer came.
+        """
+        (answer,) = await self.subscribe(topic, qos=1)
+        is_refused = isinstance(answer, ReasonCode) and answer.is_failure
+        return str(answer) if is_refused else None
+
     async def send(self, packet: Packet) -> None:
         """Publish; returns when the broker has acknowledged it (QoS 1) or it is sent (QoS 0).
 
         Raises:
             aiomqtt.MqttError: it may or may not have arrived.
         """
-        await self.publish(packet.topic, packet.payload, packet.qos, packet.retain)
+        # half a surrogate pair (from a file name, or out of a request) must not end the connection
+        payload = packet.payload.encode(errors="replace")
+        await self.publish(packet.topic, payload, packet.qos, packet.retain)
 
     async def watch(self) -> None:
-        """Wait until the connection is gone.
+        """Wait until the connection is gone; aiomqtt's own queue of messages stays empty.
 
         Raises:
             aiomqtt.MqttError: always; the text says why.
@@ -284,9 +302,8 @@ class Link(aiomqtt.Client):
         self._loop.call_soon_threadsafe(self._write_when_possible, sock)
 
     def _write_when_possible(self, sock: PahoSocket) -> None:
-        is_open = (
-            self._client.socket() is sock
-        )  # aiomqtt does not look: the number may be another's
+        # aiomqtt does not look: the number may be another's
+        is_open = self._client.socket() is sock
         if is_open and sock is not None:
             self._loop.add_writer(sock.fileno(), self._client.loop_write)
 
@@ -304,6 +321,9 @@ class Link(aiomqtt.Client):
         if not self._connected.done():
             self._connected.set_exception(_HungUpError(self._last_words.text))
         super()._on_disconnect(client, userdata, flags, reason_code, properties)
+
+    def _on_message(self, _client: PahoClient, _userdata: object, message: MQTTMessage) -> None:
+        self._inbox.put(message.topic, bytes(message.payload), is_retained=message.retain)
 
     def _on_publish(
         self,

@@ -1,7 +1,8 @@
 """Which MQTT packets follow from a message: its own, and the retained topics it changes."""
 
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from mmstream.messages import (
     Event,
@@ -22,6 +23,7 @@ class Packet:
 
     topic: str
     payload: str
+    """Empty and retained: the topic is cleared."""
     qos: int
     retain: bool
 
@@ -30,14 +32,18 @@ class RetainedPicture:
     """Every retained topic of one node and its value now, so that a new broker can be told all.
 
     Pure: the same messages give the same picture. It grows with sources and labels, not with time.
+    From the first `Info` on it shows the sources that the last one names: topics of another are
+    cleared, and what is said about it is set aside, for the next `Info` to show or to forget.
     """
 
     def __init__(self, *, node: str, base: str) -> None:
         """Nothing is known but the node."""
         self._root = base_topic(node, base)
         self._packets: dict[str, Packet] = {}
+        self._aside: dict[str, Packet] = {}
         self._open: defaultdict[str, dict[str, Event]] = defaultdict(dict)
         self._sources: dict[str, None] = {}
+        self._is_informed = False
 
     def packet(self, message: Published) -> Packet:
         """The message itself."""
@@ -49,23 +55,37 @@ class RetainedPicture:
         """Take a message in; gives the retained topics that it changes, in order."""
         match message.content:
             case Info() as info:
-                changes = [self.packet(message), *self._told_sources(info, message.stamp)]
+                return self._shown([self.packet(message), *self._informed(info, message.stamp)])
             case Health() as health:
+                if not self._is_informed:
+                    self._sources[health.source] = None
                 changes = [self._source_status(health), self.packet(message)]
+                return self._shown_or_aside(health.source, changes)
             case Event() as event:
                 changes = self._told_event(event, message.stamp)
+                return self._shown_or_aside(event.source, changes)
             case _:
-                changes = []
-        self._packets |= {packet.topic: packet for packet in changes}
-        return tuple(changes)
+                return ()
 
     def packets(self) -> tuple[Packet, ...]:
-        """All of it, the node's own status first."""
+        """All of it, the node's own status first; with what is to be cleared."""
         return (self.node_status("online"), *self._packets.values())
 
-    def now(self, topic: str) -> Packet:
-        """One of the topics that `update` has given, as it is now."""
-        return self._packets[topic]
+    def now(self, packets: Iterable[Packet]) -> tuple[Packet, ...]:
+        """The same topics as they are now, but for those that are cleared."""
+        topics = (packet.topic for packet in packets if self.shows(packet))
+        return tuple(self._packets[topic] for topic in topics)
+
+    def shows(self, packet: Packet) -> bool:
+        """Whether its topic is still in the picture; once cleared, nothing old may follow."""
+        known = self._packets.get(packet.topic)
+        return known is not None and known.payload != ""
+
+    def delivered(self, packets: Iterable[Packet]) -> None:
+        """The broker has these: what they have cleared need not be cleared again."""
+        for packet in packets:
+            if not packet.payload and self._packets.get(packet.topic) is packet:
+                del self._packets[packet.topic]
 
     def farewell(self) -> tuple[Packet, ...]:
         """Every source and then the node is offline."""
@@ -79,18 +99,37 @@ class RetainedPicture:
     def _status(self, topic: str, status: str) -> Packet:
         return Packet(f"{self._root}/{topic}", status, qos=1, retain=True)
 
+    def _shown(self, changes: list[Packet]) -> tuple[Packet, ...]:
+        self._packets |= {packet.topic: packet for packet in changes}
+        return tuple(changes)
+
+    def _shown_or_aside(self, source: str, changes: list[Packet]) -> tuple[Packet, ...]:
+        if self._is_informed and source not in self._sources:
+            self._aside |= {packet.topic: packet for packet in changes}
+            return ()
+        return self._shown(changes)
+
     def _source_status(self, health: Health) -> Packet:
-        self._sources[health.source] = None
         delivers = health.state in {"online", "degraded"}
         return self._status(f"{health.source}/status", "online" if delivers else "offline")
 
-    def _told_sources(self, info: Info, stamp: Stamp) -> list[Packet]:
-        changes: list[Packet] = []
+    def _informed(self, info: Info, stamp: Stamp) -> list[Packet]:
+        self._is_informed = True
+        self._sources = dict.fromkeys(source.id for source in info.sources)
+        for forgotten in self._open.keys() - self._sources:
+            del self._open[forgotten]
+        gone = [one for one in self._packets.values() if not self._is_of_the_living(one)]
+        changes = [replace(one, payload="") for one in gone if one.payload]
+        changes += [one for one in self._aside.values() if self._is_of_the_living(one)]
+        self._aside.clear()
         for source in info.sources:
-            self._sources[source.id] = None
             changes.append(self._open_events(source.id, stamp))
             changes += [self._label_state(source.id, label) for label in source.labels]
         return changes
+
+    def _is_of_the_living(self, packet: Packet) -> bool:
+        source, _, rest = packet.topic.removeprefix(f"{self._root}/").partition("/")
+        return not rest or source in self._sources
 
     def _told_event(self, event: Event, stamp: Stamp) -> list[Packet]:
         if event.type == "end":

@@ -187,7 +187,8 @@ class LiveView:
 
     def render(self) -> Group:
         """The view as it is now."""
-        return Group(Text(self._title, style="bold"), self._sources(), self._last_events())
+        title = Text(self._title, style="bold")
+        return Group(title, self._sources(), *self._troubles(), self._last_events())
 
     async def _draw(self) -> None:
         live = Live(console=self._console, auto_refresh=False, transient=False)
@@ -211,17 +212,26 @@ class LiveView:
 
     def _sources(self) -> Table:
         table = Table(box=None, pad_edge=False, header_style="dim")
-        for heading in ("source", "state", "fps", "level", "lag"):
+        for heading in ("source", "state", "since", "fps", "level", "lag"):
             table.add_column(heading)
         for status in self._statuses():
             table.add_row(
                 status.source,
                 Text(status.state, style=_COLOURS.get(status.state, "red")),
+                _clock_time(status.since)[:8],
                 "-" if status.video_fps is None else f"{status.video_fps:5.1f}",
                 _meter(status.audio_dbfs),
                 "-" if status.lag_ms is None else f"{status.lag_ms:4.0f} ms",
             )
         return table
+
+    def _troubles(self) -> Sequence[Text]:
+        """A line for each source that is not online: why."""
+        return [
+            Text(f"{status.source}: {status.reason}", no_wrap=True, overflow="ellipsis")
+            for status in self._statuses()
+            if status.state != "online"
+        ]
 
     def _last_events(self) -> Table:
         table = Table(box=None, pad_edge=False, header_style="dim")

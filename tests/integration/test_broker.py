@@ -20,8 +20,10 @@ from brokers import (
     Heard,
     Listener,
     Mosquitto,
+    answering,
     listening,
     running,
+    say,
     until,
     wait_until,
 )
@@ -37,9 +39,12 @@ from mmstream.messages import (
     Health,
     Info,
     Open,
+    Request,
+    Response,
     Stats,
     json_schema,
 )
+from mmstream.sinks.inbox import MAX_REQUEST_BYTES
 from mmstream.sinks.mqtt import MqttSettings, MqttSink
 
 pytestmark = pytest.mark.broker
@@ -47,6 +52,7 @@ pytestmark = pytest.mark.broker
 ROOT = f"mmstream/{NODE}"
 PASSWORD = "sesame-4711"  # noqa: S105 - the tests look for it where it must not be
 N_STREAMED = 400
+DYNAMIC_SECURITY = "/usr/lib/x86_64-linux-gnu/mosquitto_dynamic_security.so"
 SCHEMAS: dict[str, type[Content]] = {
     "event": Event,
     "open": Open,
@@ -357,3 +363,182 @@ def test_what_a_broker_does_not_let_us_publish_is_counted_and_said(
         asyncio.run(session(broker))
     [error] = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
     assert re.search(r"refuses messages, which are lost: Not authorized; may pi-.* publish", error)
+
+
+@pytest.mark.parametrize(("protocol", "logged"), [("3.1.1", "p2"), ("5", "p5")])
+def test_requests_are_answered_and_after_a_restart_of_the_broker_as_well(
+    tmp_path: Path, protocol: str, logged: str
+) -> None:
+    answer = f"{ROOT}/response/health"
+
+    async def session(broker: Mosquitto) -> tuple[MqttSink, list[str]]:
+        sink, responses = made(broker.port, protocol=protocol), []
+        async with running(sink), answering(sink) as requests:
+            await sink.ready(10)
+            for payload in ("first", "second"):
+                async with listening(broker.port) as listener:
+                    await asyncio.to_thread(say, broker.port, f"{ROOT}/request/health", payload)
+                    await until(lambda: answer in listener.retained(), "the response")
+                    responses.append(listener.retained()[answer])
+                if payload == "first":
+                    broker.kill()
+                    await until(lambda: not sink.connected, "the sink has noticed")
+                    await asyncio.to_thread(broker.start)
+                    await sink.ready(10)
+            assert requests == [Request("health", "first"), Request("health", "second")]
+        return sink, responses
+
+    with Mosquitto(tmp_path) as broker:
+        sink, responses = asyncio.run(session(broker))
+        assert broker.log.count(f"as {NODE}-{BOOT_ID} ({logged}, c1, k30)") == 2
+    for response, payload in zip(responses, ("first", "second"), strict=True):
+        jsonschema.validate(json.loads(response), json_schema(Response))
+        assert json.loads(response)["transaction"] == payload
+    assert sink.metrics.dropped == {}
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_what_is_no_live_request_is_counted_and_the_rest_goes_on(
+    tmp_path: Path, protocol: str
+) -> None:
+    async def session(broker: Mosquitto) -> MqttSink:
+        request = f"{ROOT}/request"
+        await asyncio.to_thread(say, broker.port, f"{request}/restart", "kept", "-r")
+        sink = made(broker.port, protocol=protocol)
+        async with running(sink), answering(sink) as requests:
+            await sink.ready(10)
+            for topic, payload in (
+                (f"{request}/no text", b"x"),
+                (f"{request}/info", b"\xff"),
+                (f"{request}/info", b" " * (MAX_REQUEST_BYTES + 1)),
+                (f"{request}/info/deeper", b"x"),
+                (f"{request}/info", b"{}"),
+            ):
+                await asyncio.to_thread(say, broker.port, topic, payload)
+            await until(lambda: bool(requests), "the last one")
+            assert requests == [Request("info", "{}")]
+        return sink
+
+    with Mosquitto(tmp_path) as broker:
+        sink = asyncio.run(session(broker))
+    assert sink.metrics.dropped == {"request_retained": 1, "request_unreadable": 3}
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_a_broker_that_does_not_let_us_subscribe_is_told_everything_all_the_same(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, protocol: str
+) -> None:
+    """mosquitto's ACL files let everybody subscribe and pass nothing on; its plugin refuses."""
+    access = {"publishClientSend": True, "publishClientReceive": True, "unsubscribe": True}
+    rules = tmp_path / "rules.json"
+    rules.write_text(json.dumps({"defaultACLAccess": {**access, "subscribe": False}}))
+    plugin = ["per_listener_settings false", f"plugin {DYNAMIC_SECURITY}"]
+
+    async def session(broker: Mosquitto) -> None:
+        sink = made(broker.port, protocol=protocol)
+        async with running(sink):
+            for i in range(2):
+                await sink.ready(10)
+                await sink.publish(published(event("e"), i))
+                await until(partial(has_sent, sink, i + 1), "the event is acknowledged")
+                broker.kill()
+                await until(lambda: not sink.connected, "the sink has noticed")
+                await asyncio.to_thread(broker.start)
+            await sink.ready(10)
+
+    with Mosquitto(tmp_path, extra=[*plugin, f"plugin_opt_config_file {rules}"]) as broker:
+        asyncio.run(session(broker))
+    said = [r.getMessage() for r in caplog.records if "requests" in r.getMessage()]
+    why = {"5": "Not authorized", "3.1.1": "Unspecified error"}[protocol]
+    address = f"{HOST}:{broker.port}"
+    question = f"may {NODE}-{BOOT_ID} subscribe to {ROOT}/request/+?"
+    assert said == [f"the MQTT broker at {address} lets no requests come in: {why}; {question}"]
+
+
+def test_a_source_that_is_removed_is_cleared_once_and_for_good(tmp_path: Path) -> None:
+    yard = ("status", "health", "open", "state/motion")
+
+    async def session(broker: Mosquitto) -> tuple[list[Heard], dict[str, str]]:
+        sink = made(broker.port)
+        async with running(sink):
+            await sink.publish(published(info(door=("loud",), yard=("motion",))))
+            await sink.publish(published(health(source="yard")))
+            await sink.ready(10)
+            async with listening(broker.port) as listener:
+                await until(lambda: len(listener.heard) == 8, "the picture")
+                await sink.publish(published(health("offline", source="yard")))
+                await sink.publish(published(info(door=("loud",))))
+                await sink.publish(published(health("offline", source="yard")))  # too late
+                await sink.publish(published(alert("a")))
+                await until(lambda: f"{ROOT}/door/alert" in listener.retained(), "what follows")
+                told = listener.heard[8:]
+            broker.kill()
+            await until(lambda: not sink.connected, "the sink has noticed")
+            await asyncio.to_thread(broker.start)
+            async with listening(broker.port) as listener:
+                await sink.ready(10)
+                await sink.close()
+                await until(lambda: len(listener.heard) == 6, "picture and goodbye")
+                return told, listener.retained()
+
+    with Mosquitto(tmp_path) as broker:
+        told, later = asyncio.run(session(broker))
+    ends = [one.topic for one in told if one.payload == ""]
+    assert sorted(ends) == sorted(f"{ROOT}/yard/{name}" for name in yard)
+    status = [one.payload for one in told if one.topic == f"{ROOT}/yard/status"]
+    assert status == ["offline", ""]
+    assert set(later) == {
+        f"{ROOT}/{name}"
+        for name in ("status", "info", "door/status", "door/open", "door/state/loud")
+    }
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_a_source_that_is_removed_while_the_broker_is_away_is_cleared(
+    tmp_path: Path, protocol: str
+) -> None:
+    async def session(broker: Mosquitto) -> dict[str, str]:
+        sink = made(broker.port, protocol=protocol)
+        async with running(sink):
+            await sink.publish(published(info(door=("loud",), yard=("motion",))))
+            await sink.publish(published(health(source="yard")))
+            await sink.publish(published(event("e", source="yard")))
+            await until(lambda: sink.metrics.n_out == 1, "the event is acknowledged")
+            broker.save()
+            broker.kill()
+            await until(lambda: not sink.connected, "the sink has noticed")
+            await sink.publish(published(event("e", "end", source="yard"), 1))
+            await sink.publish(published(health("offline", source="yard")))
+            await sink.publish(published(info(door=("loud",))))
+            await asyncio.to_thread(broker.start)
+            await sink.ready(10)
+            await until(lambda: sink.metrics.n_out == 2, "the end is acknowledged")
+        async with listening(broker.port) as late:
+            await until(lambda: len(late.heard) == 5, "all that is retained")
+            return late.retained()
+
+    with Mosquitto(tmp_path, is_persistent=True) as broker:
+        kept = asyncio.run(session(broker))
+    assert [topic for topic in kept if "yard" in topic] == []
+    assert kept[f"{ROOT}/status"] == "offline"
+
+
+def test_the_access_rules_of_the_page_let_only_the_desk_ask(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "wire.md").read_text(encoding="utf-8")
+    rules = tmp_path / "acl"
+    rules.write_text(re.findall(r"^```\n(user .*?)^```$", page, re.MULTILINE | re.DOTALL)[0])
+
+    async def session(broker: Mosquitto) -> list[Request]:
+        sink = made(broker.port, username="mmstream", password=PASSWORD)
+        async with running(sink), answering(sink) as requests:
+            await sink.ready(10)
+            for user in ("viewer", "desk"):
+                flags = ("-u", user, "-P", PASSWORD)
+                await asyncio.to_thread(say, broker.port, f"{ROOT}/request/info", user, *flags)
+            await until(lambda: bool(requests), "the one of the desk")
+            await until(lambda: sink.metrics.n_out == 1, "its response is acknowledged")
+            return requests
+
+    users = dict.fromkeys(("mmstream", "desk", "viewer"), PASSWORD)
+    with Mosquitto(tmp_path, users=users, extra=[f"acl_file {rules}"]) as broker:
+        assert asyncio.run(session(broker)) == [Request("info", "desk")]

@@ -1,0 +1,294 @@
+"""The sources of a run: they are added, removed, disabled, enabled and restarted while it runs."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from mmstream.clock import Clock
+from mmstream.errors import CommandError
+from mmstream.media import Scores
+from mmstream.runtime.chain import Chain, ChainRunner
+from mmstream.runtime.outlet import Outlet
+from mmstream.worker import Worker
+
+CLOSE_SECS: Final = 2.0
+"""How long a source may take to let go of its device."""
+LEAVE_SECS: Final = 2.0
+"""How long it may take to say what is left of a source; longer only where a sink hangs."""
+SCORED_SECS: Final = 5.0
+"""How long the worker may hold hops of a removed source before its name can be used again."""
+
+Guard = Callable[[Callable[[], Awaitable[None]]], Coroutine[None, None, None]]
+"""Runs a part that nothing goes on without."""
+
+
+@dataclass
+class _Place:
+    """A source and the tasks that run it."""
+
+    runner: ChainRunner
+    capturing: asyncio.Task[None] | None = None
+    speaking: asyncio.Task[None] | None = None
+    telling: asyncio.Task[None] | None = None
+    is_disabled: bool = False
+    has_ended: bool = False
+    """By itself, as files do."""
+
+
+class Roster:
+    """Who captures; one request is carried out at a time, and touches one source only.
+
+    All methods are called on the loop. Requests raise `CommandError` while nothing runs.
+    """
+
+    def __init__(
+        self, worker: Worker, outlet: Outlet, clock: Clock, *, reports: bool, can_be_asked: bool
+    ) -> None:
+        """No source yet.
+
+        Health is told where `reports`. Where it `can_be_asked` for more, a run with disabled
+        sources is not over when all others have ended.
+        """
+        self.over = asyncio.Event()
+        """Set when all sources have ended by themselves."""
+        self.tell_info: Callable[[], Awaitable[None]] | None = None
+        """Called when sources have come or gone."""
+        self._worker = worker
+        self._outlet = outlet
+        self._clock = clock
+        self._reports = reports
+        self._can_be_asked = can_be_asked
+        self._places: dict[str, _Place] = {}
+        self._leaving: dict[str, ChainRunner] = {}
+        """Removed, but the worker still holds hops of them."""
+        self._turn = asyncio.Lock()
+        self._group: asyncio.TaskGroup | None = None
+        self._guard: Guard | None = None
+
+    @property
+    def runners(self) -> Mapping[str, ChainRunner]:
+        """All sources, by name."""
+        return {name: place.runner for name, place in self._places.items()}
+
+    def runner(self, name: str) -> ChainRunner:
+        """The runner of a source.
+
+        Raises:
+            CommandError: there is none of that name.
+        """
+        return self._find(name).runner
+
+    def place(self, chain: Chain) -> None:
+        """Take a source in; it runs from `start` on."""
+        if chain.source.live:
+            self._outlet.go_live()
+        runner = ChainRunner(chain, self._worker, self._outlet, self._clock)
+        self._places[chain.source.name] = _Place(runner)
+
+    def start(self, group: asyncio.TaskGroup, guard: Guard) -> None:
+        """Run all sources in `group`."""
+        self._group, self._guard = group, guard
+        for name in self._places:
+            self._run(name)
+        self._look_whether_over()
+
+    def stop(self) -> None:
+        """Capture nothing any more, and take no more requests."""
+        self._group = None
+        for place in self._places.values():
+            for task in (place.capturing, place.telling):
+                if task is not None:
+                    task.cancel()
+
+    def hush(self) -> None:
+        """Say nothing any more: what is not said yet waits for a sink that hangs."""
+        for place in self._places.values():
+            if place.speaking is not None:
+                place.speaking.cancel()
+
+    def deliver(self, scored: Sequence[Scores]) -> None:
+        """Give each runner what the worker has scored of it."""
+        for scores in scored:
+            name = scores.source
+            if (leaving := self._leaving.get(name)) is not None:
+                leaving.deliver(scores)
+            elif name in self._places:
+                self._places[name].runner.deliver(scores)
+
+    async def settled(self, name: str, secs: float) -> None:
+        """Wait, for so long, until a source has started or failed."""
+        try:
+            await asyncio.wait_for(self.runner(name).settled.wait(), secs)
+        except TimeoutError:
+            return
+
+    async def add(self, chain: Chain) -> None:
+        """Take in another source and start it.
+
+        Raises:
+            CommandError: there is one of that name.
+        """
+        async with self._turn:
+            name = chain.source.name
+            if name in self._places:
+                msg = f"there is a source {name} already: remove it first, or give another name"
+                raise CommandError(msg)
+            await self._add(chain)
+            await self._tell_info()
+
+    async def replace(self, chain: Chain) -> None:
+        """Start a source in the place of what had its name, if anything had.
+
+        Raises:
+            CommandError: that cannot be closed.
+        """
+        async with self._turn:
+            if chain.source.name in self._places:
+                await self._remove(chain.source.name, "replaced")
+            await self._add(chain)
+            await self._tell_info()
+
+    async def remove(self, name: str) -> None:
+        """End a source for good: what is open ends, its device is let go.
+
+        Raises:
+            CommandError: there is none of that name, or it cannot be closed.
+        """
+        async with self._turn:
+            await self._remove(name, "removed")
+            await self._tell_info()
+
+    async def disable(self, name: str) -> None:
+        """End a source until it is enabled; nothing happens to one that is disabled.
+
+        Raises:
+            CommandError: there is none of that name, or it cannot be closed.
+        """
+        async with self._turn:
+            place = self._find(name)
+            if not place.is_disabled:
+                await self._pause(name, "disabled")
+                place.is_disabled = True
+
+    async def enable(self, name: str) -> None:
+        """Start a source that is disabled; nothing happens to one that is not.
+
+        Raises:
+            CommandError: there is none of that name.
+        """
+        async with self._turn:
+            place = self._find(name)
+            if place.is_disabled:
+                place.is_disabled = False
+                self._capture(name)
+
+    async def restart(self, name: str) -> None:
+        """Close a source and open it again; one that has ended begins anew.
+
+        Raises:
+            CommandError: there is none of that name, it is disabled, or it cannot be closed.
+        """
+        async with self._turn:
+            place = self._find(name)
+            if place.is_disabled:
+                msg = f"{name} is disabled: enable it"
+                raise CommandError(msg)
+            await self._pause(name, "restarting")
+            place.runner.gauge.n_restarts += 1
+            self._capture(name)
+
+    def _find(self, name: str) -> _Place:
+        self._running()
+        if name not in self._places:
+            msg = f"no source {name!r}; there are: {', '.join(self._places) or 'none'}"
+            raise CommandError(msg)
+        return self._places[name]
+
+    def _running(self) -> tuple[asyncio.TaskGroup, Guard]:
+        if self._group is None or self._guard is None:
+            msg = "sources can only be changed while they run"
+            raise CommandError(msg)
+        return self._group, self._guard
+
+    async def _add(self, chain: Chain) -> None:
+        self._running()
+        name = chain.source.name
+        leaving = self._leaving.get(name)
+        if leaving is not None and not await leaving.idle(SCORED_SECS):
+            msg = f"what the former source {name} captured is still being scored: try again later"
+            raise CommandError(msg)
+        self._leaving.pop(name, None)
+        self.place(chain)
+        self._run(name)
+
+    async def _remove(self, name: str, reason: str) -> None:
+        place = self._find(name)
+        await self._close(name)
+        try:
+            await asyncio.wait_for(place.runner.leave(reason), LEAVE_SECS)
+        except TimeoutError:
+            place.runner.metrics.drop("unsaid_at_removal")
+        for task in (place.speaking, place.telling):
+            if task is not None:
+                task.cancel()
+        del self._places[name]
+        if not await place.runner.idle(0):
+            self._leaving[name] = place.runner
+        if self._reports:
+            await self._outlet.say(place.runner.gauge.health())
+
+    async def _pause(self, name: str, reason: str) -> None:
+        await self._close(name)
+        try:
+            await asyncio.wait_for(self._places[name].runner.pause(reason), LEAVE_SECS)
+        except TimeoutError:
+            msg = f"what {name} has seen cannot be said within {LEAVE_SECS:g} s: a sink hangs"
+            raise CommandError(msg) from None
+
+    async def _close(self, name: str) -> None:
+        capturing = self._places[name].capturing
+        if capturing is not None:
+            capturing.cancel()
+            _, pending = await asyncio.wait([capturing], timeout=CLOSE_SECS)
+            if pending:
+                msg = f"{name} cannot be closed within {CLOSE_SECS:g} s: try again later"
+                raise CommandError(msg)
+
+    def _run(self, name: str) -> None:
+        group, guard = self._running()
+        place = self._places[name]
+        place.speaking = group.create_task(guard(place.runner.speak), name=f"{name}.speak")
+        if self._reports:
+            place.telling = group.create_task(self._tell_health(place.runner), name="reports")
+        self._capture(name)
+
+    def _capture(self, name: str) -> None:
+        group, _ = self._running()
+        place = self._places[name]
+        place.has_ended = False
+        place.capturing = group.create_task(self._until_ended(place), name=f"{name}.capture")
+
+    async def _until_ended(self, place: _Place) -> None:
+        await place.runner.capture()
+        place.has_ended = True
+        self._look_whether_over()
+
+    def _look_whether_over(self) -> None:
+        """Over when all have ended; one that is disabled may go on if somebody can ask for it."""
+        ended = [
+            place.has_ended or (place.is_disabled and not self._can_be_asked)
+            for place in self._places.values()
+        ]
+        if all(ended) and (ended or not self._can_be_asked):
+            self.over.set()
+
+    async def _tell_health(self, runner: ChainRunner) -> None:
+        while True:
+            await runner.changed.wait()
+            runner.changed.clear()
+            await self._outlet.say(runner.gauge.health())
+
+    async def _tell_info(self) -> None:
+        if self._reports and self.tell_info is not None:
+            await self.tell_info()

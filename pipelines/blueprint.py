@@ -1,0 +1,75 @@
+"""How a configuration changes while it runs: sources added by request, the file read again."""
+
+from collections.abc import Callable, Iterator, Mapping
+
+from pydantic import JsonValue, ValidationError
+
+from mmstream.clock import Clock
+from mmstream.config import Settings
+from mmstream.errors import ConfigError, mask_credentials
+from mmstream.pipelines import graph
+from mmstream.pipelines.configuration import Configuration
+from mmstream.runtime.chain import Chain
+from mmstream.runtime.control import Difference
+
+
+class ConfiguredSources:
+    """Makes the chains of sources that come later (`mmstream.runtime.control.Blueprint`).
+
+    Only sources change while it runs. All else stays as it was at the start, and what the file says
+    otherwise is named as ignored. Sources that a request has added are none of the file's business.
+    """
+
+    def __init__(
+        self, settings: Configuration, clock: Clock, load: Callable[[], Configuration]
+    ) -> None:
+        """It runs with `settings`; `load` reads them anew and raises `ConfigError`."""
+        self._settings = settings
+        self._clock = clock
+        self._load = load
+
+    def chain(self, name: str, settings: Mapping[str, JsonValue]) -> Chain:
+        """The chain of a source with the settings given, as `sources.<name>` would have them.
+
+        Raises:
+            ConfigError: they are wrong; one line per problem, without values.
+        """
+        try:
+            asked = Configuration.model_validate({"sources": {name: dict(settings)}})
+        except ValidationError as error:
+            problems = error.errors(include_url=False, include_input=False)
+            lines = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in problems]
+            raise ConfigError(mask_credentials("\n".join(lines))) from None
+        return self._made(name, asked)
+
+    def reread(self) -> Difference:
+        """What the file says otherwise than it did when it was last read.
+
+        Raises:
+            ConfigError: something in it is wrong; everything stays as it is.
+        """
+        before, now = self._settings, self._load()
+        removed = tuple(name for name in before.sources if name not in now.sources)
+        changed = tuple(
+            self._made(name, now)
+            for name, settings in now.sources.items()
+            if before.sources.get(name) != settings
+        )
+        self._settings = before.model_copy(update={"sources": now.sources})
+        return Difference(removed, changed, tuple(_differing(self._settings, now)))
+
+    def _made(self, name: str, asked: Configuration) -> Chain:
+        runs = self._settings.model_copy(update={"sources": asked.sources})
+        return graph.chain(name, runs, self._clock)
+
+
+def _differing(before: Settings, now: Settings, path: str = "") -> Iterator[str]:
+    """The key paths at which two settings differ."""
+    for key in type(before).model_fields:
+        old, new = getattr(before, key), getattr(now, key)
+        if old == new:
+            continue
+        if isinstance(old, Settings) and type(old) is type(new):
+            yield from _differing(old, new, f"{path}{key}.")
+        else:
+            yield path + key
