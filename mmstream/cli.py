@@ -136,7 +136,7 @@ def check(config: Config, overrides: Overrides = None) -> None:
 def devices(
     *,
     meter: Annotated[
-        bool, typer.Option("--meter", help="Show how loud each microphone is, until Ctrl-C.")
+        bool, typer.Option("--meter", help="Show how loud the default microphone is, until Ctrl-C.")
     ] = False,
 ) -> None:
     """List cameras and microphones, what is missing, and how to get it."""

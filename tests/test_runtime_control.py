@@ -196,8 +196,10 @@ def test_an_answer_does_not_wait_for_ever_for_a_source_to_start() -> None:
         (
             "dance",
             "",
-            "nobody knows the request 'dance'; allowed: "
-            "info, health, add, remove, enable, disable, restart, reload",
+            (
+                "nobody knows the request 'dance'; allowed: "
+                "info, health, add, remove, enable, disable, restart, reload"
+            ),
         ),
         ("disable", "", "disable needs a source; there are: a, b"),
         ("disable", '{"source": "c"}', "no source 'c'; there are: a, b"),
@@ -275,8 +277,10 @@ def test_a_configuration_read_again_is_applied_and_told(caplog: pytest.LogCaptur
     assert run.a.n_opened == 1  # another source has its name now
     assert len(run.sink.contents(Response)) == 1
     assert logged(caplog) == [
-        "reload: added door; changed a; removed b; "
-        "only a restart of the program takes in worker.device, node",
+        (
+            "reload: added door; changed a; removed b; "
+            "only a restart of the program takes in worker.device, node"
+        ),
         "reload: nothing has changed",
     ]
 

@@ -3,12 +3,20 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 from streams import ListReader, ScriptedSource, chunk_ms, frame, ms, started, until
 
 from mmstream.errors import ConfigError, SourceError
-from mmstream.media import AudioChunk, MediaItem, SourceStarted, StreamKind, VideoFrame
+from mmstream.media import (
+    AudioChunk,
+    MediaItem,
+    SourceStarted,
+    SourceSynced,
+    StreamKind,
+    VideoFrame,
+)
 from mmstream.metrics import StageMetrics
 from mmstream.runtime import backoff, handoff, joined, watch
 from mmstream.runtime.capture import ThreadedSource
@@ -108,6 +116,33 @@ def test_both_parts_are_one_source_whose_start_comes_first() -> None:
     assert heard.starts == [("audio+video", ())]
     assert heard.items[0] == started(clock_offset_ns=0)
     assert not heard.counts.dropped
+
+
+def test_they_are_synced_when_all_parts_are() -> None:
+    go_on = {kind: asyncio.Event() for kind in ("video", "audio")}
+
+    async def unsynced(kind: StreamKind) -> AsyncIterator[MediaItem]:
+        yield replace(started([kind], clock_offset_ns=0), synced=False)
+        await go_on[kind].wait()
+        yield SourceSynced("cam")
+        async for item in streaming(kind):
+            if not isinstance(item, SourceStarted):
+                yield item
+
+    heard = Heard(lambda _: unsynced("video"), lambda _: unsynced("audio"))
+
+    async def scenario() -> None:
+        async with heard.taking():
+            await until(lambda: len(heard.items) == 1)
+            go_on["video"].set()
+            await until(lambda: heard.n_of(VideoFrame) > 0)
+            assert heard.n_of(SourceSynced) == 0
+            go_on["audio"].set()
+            await until(lambda: heard.n_of(AudioChunk) > 0)
+
+    asyncio.run(scenario())
+    assert heard.items[0] == replace(started(clock_offset_ns=0), synced=False)
+    assert heard.n_of(SourceSynced) == 1
 
 
 def test_it_starts_with_what_there_is_when_the_other_fails() -> None:

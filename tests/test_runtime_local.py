@@ -139,6 +139,25 @@ def test_with_reports_it_says_who_it_is_and_how_it_is() -> None:
     assert [one.seq for one in stamps if isinstance(one, NumberedStamp)] == [0, 1]
 
 
+def test_stages_of_one_name_are_told_as_one() -> None:
+    class Joined(ScriptedSource):
+        @property
+        def metrics(self) -> Sequence[StageMetrics]:
+            made = [StageMetrics("capture/cam") for _ in range(2)]
+            for n, one in enumerate(made, 1):
+                one.n_in = n
+                one.drop("loop_behind", n)
+            made[1].drop("reader_abandoned")
+            return made
+
+    sink = MemorySink()
+    runtime = made([Joined(beeping)], [Script(steady(0.9))], [sink], reports=True)
+    asyncio.run(stopped_after(runtime, lambda: len(told(sink)) == 1))
+    captured = sink.contents(Stats)[-1].stages["capture/cam"]
+    assert captured.n_in == 3
+    assert captured.dropped == {"loop_behind": 3, "reader_abandoned": 1}
+
+
 def test_health_is_told_when_it_changes_and_stats_from_time_to_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

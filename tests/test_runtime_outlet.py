@@ -298,3 +298,30 @@ def test_latencies_are_of_the_queue() -> None:
 
     asyncio.run(scenario())
     assert out.feeds[0].metrics.latencies.percentile_ms(50) == 250.0
+
+
+def test_when_a_live_source_comes_who_waits_for_room_gets_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(outlet, "MAX_QUEUED", 2)
+    made = Outlet(node="home", boot_id="b", clock=ManualClock(), sinks=[HangingSink()], live=False)
+    [feed] = made.feeds
+
+    async def scenario() -> None:
+        feeding = asyncio.create_task(feed.run())
+        for text in "abc":  # one hangs in the sink, two wait
+            await made.say(caption(text))
+            await asyncio.sleep(0)
+        waiting = asyncio.create_task(made.say(caption("d")))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        made.go_live()
+        await asyncio.wait_for(waiting, 5)
+        for text in "efg":
+            await asyncio.wait_for(made.say(caption(text)), 5)
+        feeding.cancel()
+        await asyncio.wait([feeding])
+
+    asyncio.run(scenario())
+    assert feed.metrics.n_in == 7
+    assert feed.metrics.dropped == {"sink_behind": 4, "undelivered_at_shutdown": 3}

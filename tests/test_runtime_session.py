@@ -1,15 +1,18 @@
 """A run as a process: it ends in time and says so, whatever hangs."""
 
 import os
+import pty
 import signal
 import socket
 import subprocess
+import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from brokers import Mosquitto
-from programs import finish, start
+from programs import ROOT, finish, start
 
 SCENE = "node: test\nsources: {room: {type: synthetic, scene: flash_beep}"
 IN_TIME_SECS = 3.0
@@ -56,6 +59,51 @@ def test_a_reader_that_stops_reading_does_not_hold_up_the_end(tmp_path: Path) ->
     ) as process:
         wait_for_line(process, " start ")
         assert "messages were not delivered" in interrupt(process)
+
+
+def test_sighup_reads_the_configuration_again_and_a_wrong_one_changes_nothing(
+    tmp_path: Path,
+) -> None:
+    def changed(text: str) -> str:
+        """What it says of a configuration that is read again."""
+        config(tmp_path, text)
+        process.send_signal(signal.SIGHUP)
+        assert process.stderr is not None
+        return process.stderr.readline()
+
+    yard = "yard: {type: synthetic, scene: %s}}"
+    with start("run", config(tmp_path, SCENE + "}")) as process:
+        try:
+            wait_for_line(process, " start ")
+            added = changed(f"{SCENE}, {yard % 'flash_beep'}")
+            assert added == "mmstream: reload: added yard\n"
+            wait_for_line(process, "yard ")
+            assert "yard" in changed(f"{SCENE}, {yard % 'nonsense'}")
+            swapped = changed(SCENE.replace("room", "hall") + "}")
+            assert swapped == "mmstream: reload: added hall; removed room, yard\n"
+            interrupt(process)
+        finally:
+            process.kill()
+
+
+def test_it_ends_when_its_terminal_is_closed(tmp_path: Path) -> None:
+    path = config(tmp_path, SCENE + "}")
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(ROOT)
+        os.execv(sys.executable, [sys.executable, "-m", "main", "run", path])  # noqa: S606 - no shell is meant
+    try:
+        seen = b""
+        while b" start " not in seen and b"online" not in seen:
+            seen += os.read(terminal, 65536)
+        before = time.monotonic()
+        os.close(terminal)
+        _, status = os.waitpid(pid, 0)
+        assert time.monotonic() - before < IN_TIME_SECS
+        assert os.waitstatus_to_exitcode(status) == 0
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 @pytest.mark.broker

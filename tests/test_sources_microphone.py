@@ -1,4 +1,5 @@
 import ctypes.util
+import subprocess
 import sys
 import threading
 from itertools import pairwise
@@ -274,6 +275,27 @@ def test_a_process_that_stood_still_loses_nothing(monkeypatch: pytest.MonkeyPatc
     assert max(listening.ages_ns) > 0.6e9
     dropped = reader.metrics[0].dropped
     assert (dropped["reader_behind"], dropped["xrun"]) == (0, 0)
+
+
+def test_a_process_may_end_while_a_microphone_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = """
+import threading
+from mmstream.clock import SystemClock
+from mmstream.sources.microphone import MicrophoneSettings, MicrophoneSource
+
+def read():
+    with MicrophoneSource("room", MicrophoneSettings(), SystemClock()).read() as items:
+        for _ in items:
+            is_open.set()
+
+is_open = threading.Event()
+threading.Thread(target=read, daemon=True).start()
+assert is_open.wait(10)
+"""
+    with Pulse(monkeypatch):
+        command = [sys.executable, "-c", program]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=15, check=False)
+    assert ended.returncode == 0, ended.stderr
 
 
 def test_without_portaudio_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

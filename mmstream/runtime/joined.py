@@ -9,6 +9,7 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from typing import Final
 
 from mmstream.errors import ConfigError, SourceError, mask_credentials
@@ -164,8 +165,18 @@ class _Joint:
                 if part.paused is not None:
                     self._regain(part, part.paused)
             case SourceSynced():
-                return  # parts of one stream each have nothing to bring on one clock
+                self._sync(part)
+                return
         self._put(item)
+
+    def _sync(self, part: _Part) -> None:
+        """A part has come to be on one clock; told when all that deliver are."""
+        if part.started is not None:
+            part.started = replace(part.started, synced=True)
+        is_synced = all(one.synced for one in self._delivering())
+        if is_synced and self._told is not None and not self._told.synced:
+            self._told = replace(self._told, synced=True)
+            self._put(SourceSynced(self._name))
 
     def _put(self, item: MediaItem) -> None:
         if self._told is not None:
