@@ -338,6 +338,7 @@ class Request:
         """
         try:
             fields = json.loads(self.payload or "{}")
+            json.dumps(fields, ensure_ascii=False, allow_nan=False).encode()  # it is sent back
             return Command.model_validate({**fields, "verb": self.verb})
         except ValidationError as error:
             problem = error.errors(include_url=False, include_input=False)[0]

@@ -335,3 +335,9 @@ def test_a_slug_is_a_topic_level_that_stays_as_it_is(text: str) -> None:
 def test_what_has_no_letter_or_digit_has_no_slug(text: str) -> None:
     with pytest.raises(ValueError, match="no letter or digit"):
         slug(text)
+
+
+@pytest.mark.parametrize("payload", ['{"transaction": "\\ud800"}', '{"arguments": {"a": NaN}}'])
+def test_a_request_that_could_not_be_answered_is_refused(payload: str) -> None:
+    with pytest.raises(CommandError, match="no JSON object"):
+        Request("info", payload).command()

@@ -59,22 +59,31 @@ LOOPBACK = Node(
 )
 
 
+STRUCTURES = {
+    raw.IOC.QUERYCAP: raw.v4l2_capability,
+    raw.IOC.ENUM_FMT: raw.v4l2_fmtdesc,
+    raw.IOC.ENUM_FRAMESIZES: raw.v4l2_frmsizeenum,
+    raw.IOC.ENUM_FRAMEINTERVALS: raw.v4l2_frmivalenum,
+}
+
+
 class Kernel:
-    """Answers what linuxpy asks of V4L2 devices, as their drivers do."""
+    """Answers as drivers do, by linuxpy's structures: ours must lie on them to the byte."""
 
     def __init__(self, folder: Path, nodes: Mapping[str, Node]) -> None:
         self._nodes = {str(folder / name): node for name, node in nodes.items()}
         for path in self._nodes:
             Path(path).touch()
 
-    def ioctl(self, device: object, request: object, asked: object) -> int:
-        fileno = device.fileno()  # type: ignore[attr-defined]  # a linuxpy Device or a file
+    def ioctl(self, fileno: int, request: int, buffer: bytearray) -> int:
         node = self._nodes[str(Path(f"/proc/self/fd/{fileno}").readlink())]
+        asked = STRUCTURES[raw.IOC(request - 2**32)].from_buffer(buffer)  # it has them signed
         match asked:
             case raw.v4l2_capability():
                 asked.card = node.card
                 asked.device_caps = node.capabilities
             case raw.v4l2_fmtdesc():
+                assert asked.type == raw.BufType.VIDEO_CAPTURE
                 asked.pixelformat = raw.v4l2_fourcc(*_at(list(node.formats), asked.index))
             case raw.v4l2_frmsizeenum():
                 self._size(asked, _at(_sizes(node, asked.pixel_format), asked.index))

@@ -363,7 +363,7 @@ class LocalRuntime:
             started=iso_utc(self._started_utc_ns),
             sources=tuple(SourceInfo(id=name, labels=labels) for name in self._roster.runners),
             schemas={content.__name__.lower(): SCHEMA_VERSION for content in CONTENTS},
-            capabilities=("events",),
+            capabilities=("events", "requests") if self._graph.inlets else ("events",),
         )
 
     def _stats(self) -> Stats:

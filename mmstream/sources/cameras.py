@@ -1,9 +1,9 @@
-"""Which cameras this machine has, and what each can send: V4L2, asked through linuxpy.
+"""Which cameras this machine has, and what each can send: V4L2, asked by `sources.v4l2`.
 
 Other systems cannot be asked without opening every camera: there, `list_cameras` names none.
 
-Untested: real devices. No machine that builds this has a camera; the tests answer linuxpy's calls
-to the kernel as two real cameras did.
+Untested: real devices. No machine that builds this has a camera; the tests answer the
+questions to the kernel as two real cameras did.
 """
 
 import errno
@@ -13,12 +13,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from mmstream.errors import SourceError
-
-if TYPE_CHECKING:
-    from linuxpy.video.device import Device, ImageFormat  # type: ignore[import-untyped] # no types
+from mmstream.sources import v4l2
 
 NO_CAMERA: Final = (
     "no camera is there; plug one in, or hand one to the container (--device /dev/video0) "
@@ -117,17 +115,26 @@ def _number(path: Path) -> int:
 
 def _camera(path: Path) -> Camera | None:
     """The camera at `path`; None for a device that sends no pictures, such as metadata."""
-    from linuxpy.video.device import Capability, Device  # noqa: PLC0415 - only Linux has it
-
     try:
-        with Device(path) as device:
-            can = device.info.device_capabilities
-            if not can & (Capability.VIDEO_CAPTURE | Capability.VIDEO_CAPTURE_MPLANE):
+        device = v4l2.open_device(str(path))
+        try:
+            found = v4l2.capability(device)
+            if not found.device_caps & (v4l2.CAPTURE | v4l2.CAPTURE_PLANES):
                 return None
-            return Camera(str(path), device.info.card, tuple(_formats(device)))
+            return Camera(str(path), found.card, tuple(_formats(device, found.device_caps)))
+        finally:
+            os.close(device)
     except OSError as error:
         problem = _PROBLEMS.get(error.errno or 0, error.strerror)
         return Camera(str(path), _name(path), problem=problem)
+
+
+def _formats(device: int, device_caps: int) -> Iterator[CameraFormat]:
+    """Every size of every format."""
+    for pixel_format in v4l2.pixel_formats(device, device_caps):
+        for size in v4l2.sizes(device, pixel_format):
+            fps = v4l2.most_fps(device, pixel_format, size)
+            yield CameraFormat(v4l2.fourcc(pixel_format), size.width, size.height, fps)
 
 
 def _name(path: Path) -> str:
@@ -136,32 +143,3 @@ def _name(path: Path) -> str:
         return (NAMES / path.name / "name").read_text().strip()
     except OSError:
         return "camera"
-
-
-def _formats(device: "Device") -> Iterator[CameraFormat]:
-    """Every size of every format; linuxpy cannot list those of devices with several planes."""
-    from linuxpy.video.device import BufferType  # noqa: PLC0415 - only Linux has it
-
-    if BufferType.VIDEO_CAPTURE in device.info.buffers:
-        for image_format in device.info.buffer_formats(BufferType.VIDEO_CAPTURE):
-            yield from _sizes(device, image_format)
-
-
-def _sizes(device: "Device", image_format: "ImageFormat") -> Iterator[CameraFormat]:
-    from linuxpy.video.device import FrameSizeType  # noqa: PLC0415 - only Linux has it
-
-    pixel_format = image_format.pixel_format
-    for size in device.info.format_frame_sizes(pixel_format):
-        if size.type == FrameSizeType.DISCRETE:
-            width, height = size.info.width, size.info.height
-        else:
-            width, height = size.info.max_width, size.info.max_height
-        # linuxpy calls what belongs to the shortest interval `min_fps`; 0 where nothing is said.
-        fps = max(
-            (
-                float(max(rate.min_fps, rate.max_fps))
-                for rate in device.info.fps_intervals(pixel_format, width, height)
-            ),
-            default=0.0,
-        )
-        yield CameraFormat(pixel_format.human_str(), width, height, fps or None)
