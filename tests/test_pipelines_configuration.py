@@ -29,7 +29,11 @@ def test_the_recipes_of_the_issue_are_shipped() -> None:
         "captioning",
         "demo",
         "file",
+        "microphone",
+        "multi",
+        "rtsp",
         "surveillance",
+        "webcam",
     }
 
 
