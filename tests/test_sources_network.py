@@ -171,7 +171,7 @@ def test_lost_packets_shift_nothing(camera: RtspCamera) -> None:
 def test_timestamps_that_fall_back_by_an_hour(camera: RtspCamera) -> None:
     camera.start(CameraOptions(size=(320, 240), pts_reset_after_secs=3))
     watched = watch(camera.url, 6)
-    assert watched.dropped["clock_step"] > 0
+    # Not by its counters: next to a sender report the fall is taken out with the report's own jump.
     assert max(map(abs, watched.video_errors_ms(camera))) < 150
     assert max(map(abs, watched.beep_errors_ms(camera))) < 100
     assert sum(watched.holes_ms()) < 200
