@@ -169,9 +169,10 @@ def test_lost_packets_shift_nothing(camera: RtspCamera) -> None:
 
 
 def test_timestamps_that_fall_back_by_an_hour(camera: RtspCamera) -> None:
-    camera.start(CameraOptions(size=(320, 240), pts_reset_after_secs=3))
-    watched = watch(camera.url, 6)
-    # Not by its counters: next to a sender report the fall is taken out with the report's own jump.
+    # Well after the first sender report, with which stamps may jump anyway (docs/log.md).
+    camera.start(CameraOptions(size=(320, 240), pts_reset_after_secs=4.5))
+    watched = watch(camera.url, 7)
+    assert watched.dropped["clock_step"] > 0
     assert max(map(abs, watched.video_errors_ms(camera))) < 150
     assert max(map(abs, watched.beep_errors_ms(camera))) < 100
     assert sum(watched.holes_ms()) < 200
