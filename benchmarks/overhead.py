@@ -120,7 +120,7 @@ class NoScorer:
     def score(
         self,
         hops: Sequence[Hop],
-        so_far: Sequence[Scores],
+        so_far: Sequence[Scores],  # noqa: ARG002
         load: Load,  # noqa: ARG002
     ) -> Sequence[Scores]:
         """Nothing, at once."""

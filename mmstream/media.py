@@ -387,8 +387,8 @@ class Scores:
     """By label or output name. A label's values are [t] in 0..1, where 0.5 is the detector's own
     point of decision; the events head reads those. No entry: not scored, which is not 0."""
     detections: tuple[Detection, ...] = ()
-    fused: Mapping[str, Fused] = field(default_factory=dict)
-    """By label with modality `av`: what made the strongest of its scores in this hop."""
     texts: tuple[TimedText, ...] = ()
     objects: tuple[ObjectSeries, ...] = ()
     """Scores of single objects, in place of their label's entry in `outputs`: an event each."""
+    fused: Mapping[str, Fused] = field(default_factory=dict)
+    """By label with modality `av`: what made the strongest of its scores in this hop."""
