@@ -248,6 +248,7 @@ def test_faults_only_change_stamps_and_number() -> None:
             assert isinstance(after, AudioChunk)
             assert after.samples is before.samples
         elif isinstance(before, VideoFrame):
+            assert isinstance(after, VideoFrame)
             assert replace(after, start_ns=before.start_ns) == before
 
 

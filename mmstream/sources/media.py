@@ -40,7 +40,7 @@ class MediaSettings(Settings):
 
     type: Literal["media"] = "media"
     url: str
-    """A path or a `file://` URL. Network streams are not read yet, and refused when it starts."""
+    """A path or a `file://` URL; what comes from the network has `type: network`."""
     pace: Literal["realtime", "max"] = "realtime"
     """As it was recorded, or as fast as it can be read."""
     epoch: Epoch = UNIX_EPOCH
@@ -146,10 +146,13 @@ class MediaFile:
 
 
 def _refuse_networks(url: str) -> None:
-    """What stalls or never ends needs more than this source does."""
+    """What stalls or never ends is for `mmstream.sources.network`."""
     scheme, colon, _ = url.partition(":")
     if colon and "/" not in scheme and scheme != "file":  # as FFmpeg tells a URL from a path
-        msg = f"{mask_credentials(url)}: only files are read so far; allowed: a path or file:// URL"
+        msg = (
+            f"{mask_credentials(url)}: not a file; "
+            "allowed: a path or file:// URL; for the network, `type: network`"
+        )
         raise SourceError(msg)
 
 
