@@ -117,7 +117,12 @@ class NoScorer:
         """Itself."""
         return self
 
-    def score(self, hops: Sequence[Hop], load: Load) -> Sequence[Scores]:  # noqa: ARG002 - as above
+    def score(
+        self,
+        hops: Sequence[Hop],
+        so_far: Sequence[Scores],  # noqa: ARG002
+        load: Load,  # noqa: ARG002
+    ) -> Sequence[Scores]:
         """Nothing, at once."""
         now_ns = _CLOCK.monotonic_ns()
         self.arrived_ns |= {hop.index: now_ns for hop in hops}

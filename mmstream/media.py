@@ -268,7 +268,8 @@ class Label:
     """Something that a scorer may say, and what it says it from."""
 
     name: str
-    modality: Modality
+    modality: Modality | Literal["av"]
+    """`av`: from sound and sight together."""
     detector: str
 
 
@@ -289,6 +290,18 @@ class Box:
 
 
 @dataclass(frozen=True, slots=True)
+class Path:
+    """How one object goes through the picture."""
+
+    track: int
+    """Which object: the same from when it is first seen until it is lost, within one source."""
+    direction_deg: float | None = None
+    """Where it goes: 0 right, 90 up, 180 left, 270 down; None where it does not move."""
+    speed: float = 0.0
+    """Picture widths per second."""
+
+
+@dataclass(frozen=True, slots=True)
 class Detection:
     """A place where a detector sees its label at one instant; the evidence behind a score."""
 
@@ -299,6 +312,10 @@ class Detection:
     score: float
     """0..1"""
     box: Box | None = None
+    path: Path | None = None
+    """The object that it is, where it is followed."""
+    note: str | None = None
+    """What else must be said of it, in a few words: `off screen`."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.score <= 1:
@@ -329,6 +346,29 @@ class Series:
 
 
 @dataclass(frozen=True, slots=True)
+class Fused:
+    """What each sense had in a score that sound and sight made together."""
+
+    audio: float
+    """How much of the score is gone when sound is left out, 0..1."""
+    video: float
+    """How much of it is gone when sight is left out, 0..1."""
+    offset_ns: int | None = None
+    """How long after the picture the sound came; None where no two instants were compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectSeries:
+    """The scores of one followed object."""
+
+    label: str
+    track: int
+    """As in `Path`."""
+    series: Series
+    """As a label's output."""
+
+
+@dataclass(frozen=True, slots=True)
 class TimedText:
     """Words known to belong to a span (a transcript, a sign that was read)."""
 
@@ -348,3 +388,7 @@ class Scores:
     point of decision; the events head reads those. No entry: not scored, which is not 0."""
     detections: tuple[Detection, ...] = ()
     texts: tuple[TimedText, ...] = ()
+    objects: tuple[ObjectSeries, ...] = ()
+    """Scores of single objects, in place of their label's entry in `outputs`: an event each."""
+    fused: Mapping[str, Fused] = field(default_factory=dict)
+    """By label with modality `av`: what made the strongest of its scores in this hop."""

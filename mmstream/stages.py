@@ -95,9 +95,10 @@ class Load(IntEnum):
 class Scorer(Protocol):
     """Detectors and models: hops in, scores out; on the worker thread, with state per source."""
 
-    def score(self, hops: Sequence[Hop], load: Load) -> Sequence[Scores]:
+    def score(self, hops: Sequence[Hop], so_far: Sequence[Scores], load: Load) -> Sequence[Scores]:
         """One per hop, in order. Hops of several sources may be mixed; one source's are in order.
 
+        `so_far` has, for each hop, what the scorers before this one said of it, merged.
         A hop with `gap_before` follows lost time: state that spans hops must not bridge it.
         """
         ...

@@ -221,7 +221,7 @@ class Worker:
         hops = batch.hops
         merged = [Scores(hop.source, hop.index, hop.span) for hop in hops]
         for spec, scorer in zip(self._specs, scorers, strict=True):
-            scored = scorer.score(hops, batch.load)
+            scored = scorer.score(hops, merged, batch.load)
             if [(s.source, s.index) for s in scored] != [(hop.source, hop.index) for hop in hops]:
                 msg = f"{type(scorer).__name__} must give one result per hop, in order"
                 raise ScorerError(msg)
@@ -250,7 +250,9 @@ def _merge(one: Scores, two: Scores) -> Scores:
     return replace(
         one,
         outputs={**one.outputs, **two.outputs},
+        objects=one.objects + two.objects,
         detections=one.detections + two.detections,
+        fused={**one.fused, **two.fused},
         texts=one.texts + two.texts,
     )
 

@@ -231,7 +231,12 @@ class ScriptedScorer:
     def __init__(self, script: Script) -> None:
         self._script = script
 
-    def score(self, hops: Sequence[Hop], load: Load) -> Sequence[Scores]:
+    def score(
+        self,
+        hops: Sequence[Hop],
+        so_far: Sequence[Scores],  # noqa: ARG002
+        load: Load,
+    ) -> Sequence[Scores]:
         time.sleep(self._script.secs_per_batch)
         self._script.given.extend((one, load) for one in hops)
         self._script.batches.append(len(hops))

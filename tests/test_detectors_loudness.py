@@ -88,7 +88,7 @@ def listen(
     hops: Sequence[Hop], scorer: LoudnessScorer | None = None, load: Load = Load.FULL
 ) -> Heard:
     scorer = scorer or LoudnessSettings().build("cpu")
-    scores = [score for hop in hops for score in scorer.score([hop], load)]
+    scores = [score for hop in hops for score in scorer.score([hop], (), load)]
     series = [score.outputs["loud"] for score in scores if "loud" in score.outputs]
     at_ns = [at for one in series for at in one.at_ns.tolist()]
     values = np.concatenate([one.values for one in series] or [np.zeros(0, np.float32)])
@@ -252,7 +252,7 @@ def test_without_sound_there_is_no_output() -> None:
         Hop("cam", n, Span(n * HOP_NS, (n + 1) * HOP_NS), RATE_HZ, none, np.zeros(0, np.bool_), ())
         for n in range(8)
     ]
-    scores = LoudnessSettings().build("cpu").score(hops, Load.FULL)
+    scores = LoudnessSettings().build("cpu").score(hops, (), Load.FULL)
     assert [(score.index, score.outputs, score.detections) for score in scores] == [
         (n, {}, ()) for n in range(8)
     ]
@@ -291,7 +291,7 @@ def test_sources_do_not_touch_each_other_and_the_same_again_gives_the_same() -> 
     alone, again = listen(cut(samples)), listen(cut(samples))
     scorer = LoudnessSettings().build("cpu")
     pairs = zip(cut(noise(4, -20, seed=1), source="other"), cut(samples), strict=True)
-    both = [scorer.score(pair, Load.FULL) for pair in pairs]
+    both = [scorer.score(pair, (), Load.FULL) for pair in pairs]
     assert alone.share_loud(2, 2.5) == 1
     for n, (other, mic) in enumerate(both):
         assert (other.source, mic.source) == ("other", "mic")

@@ -100,7 +100,7 @@ class Seen:
 
 def watch(hops: Sequence[Hop], scorer: MotionScorer | None = None, load: Load = Load.FULL) -> Seen:
     scorer = scorer or MotionSettings().build("cpu")
-    return joined([score for hop in hops for score in scorer.score([hop], load)])
+    return joined([score for hop in hops for score in scorer.score([hop], (), load)])
 
 
 def joined(scores: list[Scores]) -> Seen:
@@ -284,7 +284,7 @@ def test_sources_do_not_touch_each_other_and_the_same_again_gives_the_same() -> 
     assert_same(watch(cut(moving)), alone)
     scorer = MotionSettings().build("cpu")
     pairs = zip(cut(still, source="other"), cut(moving), strict=True)
-    others, cams = zip(*(scorer.score(pair, Load.FULL) for pair in pairs), strict=True)
+    others, cams = zip(*(scorer.score(pair, (), Load.FULL) for pair in pairs), strict=True)
     assert {score.source for score in others} == {"other"}
     assert not joined(list(others)).found()
     assert_same(joined(list(cams)), alone)
@@ -312,7 +312,7 @@ def test_a_camera_that_jitters_around_the_cadence_loses_no_picture() -> None:
 def test_without_pictures_there_is_no_output() -> None:
     sound, heard = np.zeros(4000, np.float32), np.ones(4000, np.bool_)
     silent = Hop("cam", 0, Span(0, HOP_NS), 16_000, sound, heard, ())
-    scores = MotionSettings().build("cpu").score([silent, silent], Load.FULL)
+    scores = MotionSettings().build("cpu").score([silent, silent], (), Load.FULL)
     assert [(score.index, score.outputs, score.detections) for score in scores] == [(0, {}, ())] * 2
 
 

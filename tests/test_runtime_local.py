@@ -276,7 +276,12 @@ class Failing:
             raise ScorerError(device)
         return self
 
-    def score(self, hops: Sequence[Hop], load: Load) -> Sequence[Scores]:  # noqa: ARG002
+    def score(
+        self,
+        hops: Sequence[Hop],
+        so_far: Sequence[Scores],  # noqa: ARG002
+        load: Load,  # noqa: ARG002
+    ) -> Sequence[Scores]:
         if hops[0].index < 4:
             return [Scores(one.source, one.index, one.span, steady(0.9)(one)) for one in hops]
         if self.error is not None:

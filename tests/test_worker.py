@@ -200,7 +200,12 @@ class Answering:
     def build(self, device: str) -> Scorer:  # noqa: ARG002 - as the protocol says
         return self
 
-    def score(self, hops: Sequence[Hop], load: Load) -> Sequence[Scores]:  # noqa: ARG002
+    def score(
+        self,
+        hops: Sequence[Hop],
+        so_far: Sequence[Scores],  # noqa: ARG002
+        load: Load,  # noqa: ARG002
+    ) -> Sequence[Scores]:
         return self.answer(hops)
 
     def forget(self, source: str) -> None: ...
@@ -273,7 +278,12 @@ def test_one_batch_is_in_flight() -> None:
         def build(self, device: str) -> "Busy":  # noqa: ARG002 - as the protocol says
             return self
 
-        def score(self, hops: Sequence[Hop], load: Load) -> Sequence[Scores]:  # noqa: ARG002
+        def score(
+            self,
+            hops: Sequence[Hop],
+            so_far: Sequence[Scores],  # noqa: ARG002
+            load: Load,  # noqa: ARG002
+        ) -> Sequence[Scores]:
             self.n_inside += 1
             self.most = max(self.most, self.n_inside)
             scored = [Scores(one.source, one.index, one.span) for one in hops]
@@ -302,7 +312,12 @@ def test_a_forgotten_source_is_forgotten_before_its_next_hop() -> None:
         def build(self, device: str) -> Scorer:  # noqa: ARG002 - as the protocol says
             return self
 
-        def score(self, hops: Sequence[Hop], load: Load) -> Sequence[Scores]:  # noqa: ARG002
+        def score(
+            self,
+            hops: Sequence[Hop],
+            so_far: Sequence[Scores],  # noqa: ARG002
+            load: Load,  # noqa: ARG002
+        ) -> Sequence[Scores]:
             told.extend(f"{one.source}{one.index}" for one in hops)
             return [Scores(one.source, one.index, one.span) for one in hops]
 

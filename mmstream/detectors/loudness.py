@@ -72,7 +72,12 @@ class LoudnessScorer:
         self._settings = settings
         self._ears: dict[str, _Ear] = {}
 
-    def score(self, hops: Sequence[Hop], load: Load) -> Sequence[Scores]:
+    def score(
+        self,
+        hops: Sequence[Hop],
+        so_far: Sequence[Scores],  # noqa: ARG002 - rests on no other scorer
+        load: Load,
+    ) -> Sequence[Scores]:
         """[t] scores at the starts of steps; the first may have begun in the hop before.
 
         No output: no sound, or not yet 0.5 s of it.

@@ -117,7 +117,12 @@ class MotionScorer:
         self._settings = settings
         self._watches: dict[str, _Watch] = {}
 
-    def score(self, hops: Sequence[Hop], load: Load) -> Sequence[Scores]:
+    def score(
+        self,
+        hops: Sequence[Hop],
+        so_far: Sequence[Scores],  # noqa: ARG002 - rests on no other scorer
+        load: Load,
+    ) -> Sequence[Scores]:
         """[t] scores at frame instants, rising within a source; the first may lie before the hop.
 
         No output: no picture was due, or the background is being learnt.
@@ -136,7 +141,7 @@ class MotionScorer:
         at_ns = np.array([look.at_ns for look in looks], np.int64)
         scores = np.array([look.score for look in looks], np.float32)
         found = [
-            Detection(MOTION.name, look.at_ns, MOTION.modality, MOTION.detector, look.score, box)
+            Detection(MOTION.name, look.at_ns, "video", MOTION.detector, look.score, box)
             for look in looks
             if look.score >= _DECISION
             for box in look.boxes

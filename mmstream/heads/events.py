@@ -181,7 +181,8 @@ class _Peak:
     def evidence(self, label: Label, offset_ns: int) -> tuple[Evidence, ...]:
         at_secs = epoch_secs(offset_ns + self.at_ns)
         if not self.detections:
-            here = Detection(label.name, self.at_ns, label.modality, label.detector, self.score)
+            seen = "video" if label.modality == "av" else label.modality
+            here = Detection(label.name, self.at_ns, seen, label.detector, self.score)
             return (_evidence(here, at_secs),)
         return tuple(_evidence(detection, at_secs) for detection in self.detections)
 
