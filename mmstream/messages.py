@@ -104,6 +104,14 @@ class Evidence(_Record):
     t_end: float
     """Seconds since 1970."""
     box: WireBox | None = None
+    track: int | None = None
+    """Which object it is, where objects are followed; counted from 1 since the source started."""
+    direction_deg: int | None = Field(None, ge=0, lt=360)
+    """Where the object goes: 0 right, 90 up, 180 left, 270 down; null when it does not move."""
+    speed: float | None = None
+    """How fast, in picture widths per second; null where objects are not followed."""
+    note: str | None = None
+    """What else must be said of it, in a few words."""
 
 
 class Contribution(_Record):
@@ -142,6 +150,8 @@ class Event(Content):
     """The same as seconds since 1970."""
     evidence: tuple[Evidence, ...] = ()
     contribution: Contribution
+    offset_ms: float | None = None
+    """By how much the sound came after the picture, where the instants of both were compared."""
     end_reason: EndReason | None = None
     """Why it ended; null until the end."""
 

@@ -10,7 +10,7 @@ from mmstream.config import Settings
 from mmstream.detectors.loudness import LoudnessSettings
 from mmstream.detectors.motion import MotionSettings
 from mmstream.errors import ConfigError
-from mmstream.heads.events import LabelSettings
+from mmstream.heads.lifecycle import LabelSettings
 from mmstream.messages import ID_PATTERN, RESERVED_SOURCES
 from mmstream.sinks.jsonl import STDOUT, JsonlSettings
 from mmstream.sinks.mqtt import MqttSettings

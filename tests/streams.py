@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mmstream.heads.events import EventHead, LabelSettings
+from mmstream.heads.events import EventHead
+from mmstream.heads.lifecycle import LabelSettings
 from mmstream.media import (
     AudioChunk,
     Bytes,

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from mmstream.codecs import read_audio
 from mmstream.detectors.alarm import AlarmScorer, AlarmSettings
 from mmstream.errors import ScorerError
-from mmstream.heads.events import EventHead, LabelSettings
+from mmstream.heads.events import EventHead
+from mmstream.heads.lifecycle import LabelSettings
 from mmstream.media import (
     NS_PER_SEC,
     Detection,

@@ -14,7 +14,8 @@ from mmstream.clock import ManualClock
 from mmstream.codecs import image_from_array, read_audio
 from mmstream.detectors.condition import ConditionScorer, ConditionSettings
 from mmstream.features.video import fit_luma
-from mmstream.heads.events import EventHead, LabelSettings
+from mmstream.heads.events import EventHead
+from mmstream.heads.lifecycle import LabelSettings
 from mmstream.media import (
     NS_PER_SEC,
     Bytes,

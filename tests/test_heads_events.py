@@ -4,15 +4,18 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
 from streams import BEEP, FLASH, ms, series, started
 
 from mmstream.errors import StateError
-from mmstream.heads.events import EventHead, HeadItem, LabelSettings, event_id
+from mmstream.heads.events import EventHead, HeadItem, event_id
+from mmstream.heads.lifecycle import LabelSettings
 from mmstream.media import (
     Box,
     Detection,
+    Fused,
     Label,
+    ObjectSeries,
+    Path,
     Scores,
     Series,
     SourceEnded,
@@ -399,23 +402,82 @@ def test_scores_before_a_start_are_a_mistake() -> None:
         feed(stage, every(50, 0, 1000, 0.9), until_ms=1000)
 
 
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ({"on": 0.3, "off": 0.4}, "off 0.4 lies above on 0.3"),
-        ({"for_secs": 2, "within_secs": 1}, "for_secs 2.0 does not fit into within_secs 1.0"),
-        ({"on": 0}, "greater than 0"),
-        ({"update_secs": 0}, "greater than or equal to 0.1"),
-        ({"unknown": 1}, "not permitted"),
-    ],
-)
-def test_settings_have_limits(wrong: dict[str, float], message: str) -> None:
-    with pytest.raises(ValidationError, match=message):
-        LabelSettings.model_validate(wrong)
-
-
 def test_the_longest_window_with_the_finest_scores_stays_cheap() -> None:
     stage = head(LabelSettings(for_secs=60, within_secs=60))
     at_ns = np.arange(0, secs_to_ns(50), ms(5))
     flicker = Series(at_ns, np.where(np.arange(at_ns.size) % 2, 0.9, 0.1).astype(np.float32))
     assert list(stage.push(scores((0, 50_000), {"beep": flicker}))) == []
+
+
+def walker(at: float, track: int, score: float, *, speed: float = 0.0) -> Detection:
+    path = Path(track, 359.7 if speed else None, speed)
+    return Detection("flash", ms(at), "video", "scripted", score, Box(0, 0, 0.1, 0.1), path)
+
+
+def test_each_object_has_an_event_of_its_own() -> None:
+    stage = head(labels=(FLASH,))
+    objects = (
+        ObjectSeries("flash", 1, series((0, 0.9), (200, 0.9))),
+        ObjectSeries("flash", 2, series((0, 0.6), (200, 0.7))),
+        ObjectSeries("other", 3, series((0, 1.0))),
+    )
+    found = [walker(0, 1, 0.9, speed=0.12345), walker(200, 1, 0.8)]
+    seen = Scores("cam", 0, Span(0, ms(250)), detections=tuple(found), objects=objects)
+    first, second = events(stage.push(seen))
+    assert [first.t_start, second.t_start] == [0.0, 0.0]
+    assert first.id != second.id
+    [one] = first.evidence
+    assert (one.track, one.direction_deg, one.speed, one.score) == (1, 0, 0.123, 0.9)
+    [two] = second.evidence
+    assert (two.track, two.direction_deg, two.speed, two.score) == (2, None, 0.0, 0.6)
+    # The first is seen for longer than the second.
+    on = ObjectSeries("flash", 1, series((250, 0.9), (500, 0.9), (1000, 0.9), (1500, 0.9)))
+    ended = stage.push(Scores("cam", 1, Span(ms(250), ms(2000)), objects=(on,)))
+    assert [(event.type, event.id, event.t_end) for event in events(ended)] == [
+        ("end", second.id, 0.7)
+    ]
+    assert [event.id for event in events(stage.flush())] == [first.id]
+
+
+def test_an_object_that_is_gone_is_forgotten() -> None:
+    stage = head(labels=(FLASH,))
+    for track in range(1, 1000):
+        at = 2000 * track
+        one = ObjectSeries("flash", track, series((at, 0.9)))
+        stage.push(Scores("cam", 0, Span(ms(at), ms(at + 250)), objects=(one,)))
+        stage.push(Scores("cam", 0, Span(ms(at + 250), ms(at + 2000))))
+    [voice] = stage._voices  # noqa: SLF001 - what it holds is the point
+    assert len(voice._lives) <= 1  # noqa: SLF001
+
+
+def test_what_sound_and_sight_made_together_says_how_much_each_made() -> None:
+    both = Label("both", "av", "scripted")
+    stage = head(labels=(both,))
+    fused = {"both": Fused(audio=0.41234, video=0.8, offset_ns=ms(31.26))}
+    note = Detection("both", 0, "audio", "scripted", 0.9, note="off screen")
+    seen = Scores("cam", 0, Span(0, ms(250)), {"both": series((0, 0.9))}, (note,), fused=fused)
+    [event] = events(stage.push(seen))
+    assert event.kind == "av"
+    assert event.contribution == Contribution(audio=0.4123, video=0.8, text=0)
+    assert event.offset_ms == 31.3
+    assert [(one.modality, one.note) for one in event.evidence] == [("audio", "off screen")]
+
+
+def test_where_no_instants_were_compared_there_is_no_offset() -> None:
+    both = Label("both", "av", "scripted")
+    stage = head(labels=(both,))
+    fused = {"both": Fused(audio=1, video=1)}
+    seen = Scores("cam", 0, Span(0, ms(250)), {"both": series((0, 0.9))}, fused=fused)
+    assert [event.offset_ms for event in events(stage.push(seen))] == [None]
+
+
+def test_a_stronger_moment_brings_its_own_offset() -> None:
+    both = Label("both", "av", "scripted")
+    stage = head(LabelSettings(update_secs=0.5), labels=(both,))
+    said: list[Decided] = []
+    for index, score in enumerate((0.6, 0.9, 0.7, 0.7)):
+        at = 500 * index
+        fused = {"both": Fused(1, 1, ms(index))}
+        outputs = {"both": series((at, score))}
+        said += stage.push(Scores("cam", index, Span(ms(at), ms(at + 500)), outputs, fused=fused))
+    assert [(one.type, one.offset_ms) for one in events(said)] == [("start", 0.0), ("update", 1.0)]

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from streams import BEEP, RATE_HZ, chunk, frame, halves, ms, started
 
-from mmstream.heads.events import EventHead, HeadItem, LabelSettings
+from mmstream.heads.events import EventHead, HeadItem
+from mmstream.heads.lifecycle import LabelSettings
 from mmstream.media import (
     AudioChunk,
     Hop,

@@ -30,7 +30,7 @@ from streams import (
 
 from mmstream.clock import Clock, ManualClock, SystemClock
 from mmstream.errors import SourceError
-from mmstream.heads.events import LabelSettings
+from mmstream.heads.lifecycle import LabelSettings
 from mmstream.media import Hop, MediaItem, Scores, Series, SourceSynced, StreamClock
 from mmstream.messages import Event, NumberedStamp, Published
 from mmstream.runtime import backoff, outlet, passage, watch

@@ -25,7 +25,7 @@ from streams import (
 
 from mmstream.clock import SystemClock
 from mmstream.errors import ConfigError, ScorerError, SinkError, SourceError, UnreachableError
-from mmstream.heads.events import LabelSettings
+from mmstream.heads.lifecycle import LabelSettings
 from mmstream.media import Hop, Label, MediaItem, Scores, Series, VideoFrame
 from mmstream.messages import Content, Event, Health, Info, NumberedStamp, Published, Stats
 from mmstream.metrics import StageMetrics

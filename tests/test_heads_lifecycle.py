@@ -1,0 +1,51 @@
+"""The life of one thing, and the settings that decide on it; more in test_heads_events.py."""
+
+import pytest
+from pydantic import ValidationError
+from streams import ms
+
+from mmstream.heads.lifecycle import MAX_HOLD_NS, LabelSettings, Lifecycle
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"on": 0.3, "off": 0.4}, "off 0.4 lies above on 0.3"),
+        ({"for_secs": 2, "within_secs": 1}, "for_secs 2.0 does not fit into within_secs 1.0"),
+        ({"on": 0}, "greater than 0"),
+        ({"update_secs": 0}, "greater than or equal to 0.1"),
+        ({"unknown": 1}, "not permitted"),
+    ],
+)
+def test_settings_have_limits(wrong: dict[str, float], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        LabelSettings.model_validate(wrong)
+
+
+def test_what_was_never_on_becomes_idle_when_it_can_no_longer_count() -> None:
+    life = Lifecycle(LabelSettings(for_secs=1, within_secs=2))
+    assert life.is_idle()
+    life.see(0, 0.9)
+    assert not life.is_idle()
+    life.advance(MAX_HOLD_NS + ms(2000))
+    assert not life.is_idle()
+    life.advance(MAX_HOLD_NS + ms(2001))
+    assert life.is_idle()
+
+
+def test_what_is_open_is_not_idle() -> None:
+    life = Lifecycle(LabelSettings(for_secs=0, min_off_secs=10))
+    assert [step.type for step in life.see(0, 0.9)] == ["start"]
+    life.advance(ms(9000))
+    assert not life.is_idle()
+    assert [step.type for step in life.advance(ms(11_000))] == ["end"]
+    assert life.is_idle()
+
+
+def test_after_closing_it_is_idle_and_says_nothing_more() -> None:
+    life = Lifecycle(LabelSettings(for_secs=0))
+    life.see(0, 0.9)
+    assert [step.end_reason for step in life.close("shutdown")] == ["shutdown"]
+    assert life.is_idle()
+    assert life.close("shutdown") == []
+    assert life.advance(ms(60_000)) == []
