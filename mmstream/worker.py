@@ -19,7 +19,7 @@ from mmstream.clock import Clock
 from mmstream.config import Settings
 from mmstream.errors import ConfigError, ScorerError
 from mmstream.features.video import use_one_thread
-from mmstream.media import NS_PER_SEC, Hop, Scores, secs_to_ns
+from mmstream.media import NS_PER_SEC, Hop, Scores, Series, secs_to_ns
 from mmstream.metrics import StageMetrics
 from mmstream.stages import Load, Scorer, ScorerSpec
 
@@ -231,19 +231,29 @@ class Worker:
 
     def _checked(self, spec: ScorerSpec, scores: Scores) -> Scores:
         """`scores` without those that are no numbers: they are as good as not scored."""
-        outputs = dict(scores.outputs)
-        for name in {label.name for label in spec.labels} & outputs.keys():
-            values = outputs[name].values
-            if np.isnan(values).any():
-                self.metrics.drop("not_a_number")
-                del outputs[name]
-            elif values.ndim != 1 or np.any(np.abs(values - 0.5) > 0.5 + _ROUNDING):
-                msg = (
-                    f"{type(spec).__name__} must score {name} as [t] in 0..1: "
-                    f"got {values.shape=} up to {np.abs(values).max()}"
-                )
-                raise ScorerError(msg)
-        return replace(scores, outputs=outputs)
+        names = {label.name for label in spec.labels}
+        outputs = {
+            name: series
+            for name, series in scores.outputs.items()
+            if name not in names or self._is_score(spec, name, series)
+        }
+        objects = tuple(
+            one for one in scores.objects if self._is_score(spec, one.label, one.series)
+        )
+        return replace(scores, outputs=outputs, objects=objects)
+
+    def _is_score(self, spec: ScorerSpec, name: str, series: Series) -> bool:
+        values = series.values
+        if np.isnan(values).any():
+            self.metrics.drop("not_a_number")
+            return False
+        if values.ndim != 1 or np.any(np.abs(values - 0.5) > 0.5 + _ROUNDING):
+            msg = (
+                f"{type(spec).__name__} must score {name} as [t] in 0..1: "
+                f"got {values.shape=} up to {np.abs(values).max()}"
+            )
+            raise ScorerError(msg)
+        return True
 
 
 def _merge(one: Scores, two: Scores) -> Scores:

@@ -1,17 +1,20 @@
 """What a YAML file in `configs/` may say: the schema of a whole configuration."""
 
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import AfterValidator, Field, JsonValue
+from pydantic import AfterValidator, Field, JsonValue, model_validator
 
 from mmstream import config, messages
 from mmstream.config import Settings
+from mmstream.detectors.alarm import AlarmSettings
+from mmstream.detectors.condition import ConditionSettings
 from mmstream.detectors.loudness import LoudnessSettings
 from mmstream.detectors.motion import MotionSettings
+from mmstream.detectors.speech import SPEECH_RATE_HZ, SpeechSettings
 from mmstream.errors import ConfigError
-from mmstream.heads.lifecycle import LabelSettings
 from mmstream.messages import ID_PATTERN, RESERVED_SOURCES
+from mmstream.pipelines.thresholds import EventsSettings
 from mmstream.sinks.jsonl import STDOUT, JsonlSettings
 from mmstream.sinks.mqtt import MqttSettings
 from mmstream.sources.media import MediaSettings
@@ -56,29 +59,12 @@ class DetectorSettings(Settings):
     """Something moves in the picture."""
     loud: LoudnessSettings | Literal[False] = LoudnessSettings()
     """Something is louder than what is usual here."""
-
-
-class MotionEvents(LabelSettings):
-    """Motion comes and goes with every step: wait for a little of it, bridge short rests."""
-
-    for_secs: float = Field(0.2, ge=0, le=60)
-    within_secs: float = Field(0.5, ge=0.05, le=60)
-    min_off_secs: float = Field(1.5, ge=0, le=60)
-
-
-class LoudEvents(LabelSettings):
-    """A knock lasts 20 ms, a sentence has pauses."""
-
-    for_secs: float = Field(0.02, ge=0, le=60)
-    within_secs: float = Field(0.1, ge=0.05, le=60)
-    min_off_secs: float = Field(0.7, ge=0, le=60)
-
-
-class EventsSettings(Settings):
-    """When scores of a label become an event."""
-
-    motion: MotionEvents = MotionEvents()
-    loud: LoudEvents = LoudEvents()
+    speech: SpeechSettings | Literal[False] = SpeechSettings()
+    """Somebody talks; heard at `hops.rate_hz` 16000 only."""
+    alarm: AlarmSettings | Literal[False] = AlarmSettings()
+    """A smoke or gas alarm sounds its pattern."""
+    condition: ConditionSettings | Literal[False] = ConditionSettings()
+    """The camera is blocked, the microphone lost."""
 
 
 class SinkSettings(Settings):
@@ -108,6 +94,16 @@ class Configuration(Settings):
     events: EventsSettings = EventsSettings()
     worker: WorkerSettings = WorkerSettings()
     sinks: SinkSettings = SinkSettings()
+
+    @model_validator(mode="after")
+    def _speech_can_be_heard(self) -> Self:
+        if self.detectors.speech is not False and self.hops.rate_hz != SPEECH_RATE_HZ:
+            msg = (
+                f"speech is heard at {SPEECH_RATE_HZ} Hz only, and hops.rate_hz is "
+                f"{self.hops.rate_hz}; allowed: {SPEECH_RATE_HZ}, or detectors.speech: false"
+            )
+            raise ValueError(msg)
+        return self
 
 
 def find(name: str) -> Path:

@@ -43,7 +43,7 @@ def chain(name: str, settings: Configuration, clock: Clock) -> Chain:
         node=settings.node,
         source=name,
         labels=labels(settings.detectors),
-        settings={"motion": settings.events.motion, "loud": settings.events.loud},
+        settings=settings.events.by_label(),
     )
     return Chain(source, HopCutter(name, settings.hops, live=source.live), head)
 
@@ -68,8 +68,12 @@ def source_of(name: str, settings: SourceSettings, clock: Clock, rate_hz: int) -
 
 
 def specs(settings: DetectorSettings) -> tuple[ScorerSpec, ...]:
-    """The detectors that are on."""
-    return tuple(spec for spec in (settings.motion, settings.loud) if spec is not False)
+    """The detectors that are on, in the order of the settings: each sees what those before said."""
+    return tuple(
+        spec
+        for name in DetectorSettings.model_fields
+        if (spec := getattr(settings, name)) is not False
+    )
 
 
 def labels(settings: DetectorSettings) -> tuple[Label, ...]:

@@ -13,7 +13,7 @@ from streams import BEEP, FLASH, Script, hop, ms, series, steady
 
 from mmstream.clock import ManualClock, SystemClock
 from mmstream.errors import ConfigError, ScorerError
-from mmstream.media import Detection, Hop, Label, Scores, Series, Span, TimedText
+from mmstream.media import Detection, Hop, Label, ObjectSeries, Scores, Series, Span, TimedText
 from mmstream.metrics import StageMetrics
 from mmstream.stages import Load, Scorer, ScorerSpec
 from mmstream.worker import Backlog, Batch, Worker, WorkerSettings
@@ -451,6 +451,22 @@ def test_what_is_no_number_is_not_a_score_and_counted() -> None:
     assert errors == []
     assert scores.outputs == {}
     assert worker.metrics.dropped == {"not_a_number": 1}
+
+
+def of_an_object(value: float) -> Callable[[Sequence[Hop]], list[Scores]]:
+    one = ObjectSeries(BEEP.name, 1, series((0, value)))
+    return lambda hops: [Scores(h.source, h.index, h.span, objects=(one,)) for h in hops]
+
+
+def test_an_object_is_scored_from_0_to_1() -> None:
+    [error], _ = failure_of(Answering(of_an_object(1.5)))
+    assert str(error).startswith("Answering must score beep as [t] in 0..1")
+
+
+def test_what_is_no_number_is_no_score_of_an_object() -> None:
+    errors, worker = failure_of(Answering(of_an_object(float("nan"))))
+    assert errors == []
+    assert worker.metrics.dropped == {"not_a_number": 2}
 
 
 def test_rounding_errors_of_a_score_are_let_pass() -> None:

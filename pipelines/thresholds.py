@@ -1,0 +1,73 @@
+"""When scores become events, label by label: defaults that come from the recordings.
+
+docs/senses.md says what each of them finds and misses.
+"""
+
+from pydantic import Field
+
+from mmstream.config import Settings
+from mmstream.heads.lifecycle import LabelSettings
+
+
+class MotionEvents(LabelSettings):
+    """Motion comes and goes with every step: wait for a little of it, bridge short rests."""
+
+    for_secs: float = Field(0.2, ge=0, le=60)
+    within_secs: float = Field(0.5, ge=0.05, le=60)
+    min_off_secs: float = Field(1.5, ge=0, le=60)
+
+
+class LoudEvents(LabelSettings):
+    """A knock lasts 20 ms, a sentence has pauses."""
+
+    for_secs: float = Field(0.02, ge=0, le=60)
+    within_secs: float = Field(0.1, ge=0.05, le=60)
+    min_off_secs: float = Field(0.7, ge=0, le=60)
+
+
+class SpeechEvents(LabelSettings):
+    """Words, and the pauses between them."""
+
+    on: float = Field(0.7, gt=0, le=1)
+    for_secs: float = Field(0.32, ge=0, le=60)
+    within_secs: float = Field(0.45, ge=0.05, le=60)
+    min_off_secs: float = Field(0.6, ge=0, le=60)
+
+
+class AlarmEvents(LabelSettings):
+    """Bursts in groups, with pauses between; a group may be missed."""
+
+    within_secs: float = Field(1.0, ge=0.05, le=60)
+    for_secs: float = Field(0.4, ge=0, le=60)
+    min_off_secs: float = Field(10.0, ge=0, le=60)
+
+
+class CameraBlockedEvents(LabelSettings):
+    """Films fade to black, hands wave past: longer than that."""
+
+    for_secs: float = Field(1.5, ge=0, le=60)
+    within_secs: float = Field(4.0, ge=0.05, le=60)
+    min_off_secs: float = Field(2.0, ge=0, le=60)
+
+
+class AudioLostEvents(LabelSettings):
+    """Recordings are padded with up to 4.5 s of zeros: longer than that."""
+
+    for_secs: float = Field(5.0, ge=0, le=60)
+    within_secs: float = Field(8.0, ge=0.05, le=60)
+    min_off_secs: float = Field(2.0, ge=0, le=60)
+
+
+class EventsSettings(Settings):
+    """When scores of a label become an event."""
+
+    motion: MotionEvents = MotionEvents()
+    loud: LoudEvents = LoudEvents()
+    speech: SpeechEvents = SpeechEvents()
+    alarm: AlarmEvents = AlarmEvents()
+    camera_blocked: CameraBlockedEvents = CameraBlockedEvents()
+    audio_lost: AudioLostEvents = AudioLostEvents()
+
+    def by_label(self) -> dict[str, LabelSettings]:
+        """The same by the name of the label."""
+        return {name: getattr(self, name) for name in type(self).model_fields}
