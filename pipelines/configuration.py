@@ -9,8 +9,13 @@ from mmstream import config, messages
 from mmstream.config import Settings
 from mmstream.detectors.alarm import AlarmSettings
 from mmstream.detectors.condition import ConditionSettings
+from mmstream.detectors.face import FaceSettings
+from mmstream.detectors.impact import ImpactSettings
 from mmstream.detectors.loudness import LoudnessSettings
 from mmstream.detectors.motion import MotionSettings
+from mmstream.detectors.person import PersonSettings
+from mmstream.detectors.presence import PresenceSettings
+from mmstream.detectors.speaking import PersonSpeakingSettings
 from mmstream.detectors.speech import SPEECH_RATE_HZ, SpeechSettings
 from mmstream.errors import ConfigError
 from mmstream.messages import ID_PATTERN, RESERVED_SOURCES
@@ -53,10 +58,16 @@ SourceSettings = Annotated[
 
 
 class DetectorSettings(Settings):
-    """The detectors; `false` switches one off."""
+    """The detectors, in the order in which they score; `false` switches one off."""
 
     motion: MotionSettings | Literal[False] = MotionSettings()
     """Something moves in the picture."""
+    presence: PresenceSettings | Literal[False] = PresenceSettings()
+    """Something came in and is still there, whatever it is."""
+    person: PersonSettings | Literal[False] = PersonSettings()
+    """A person, each followed; looked for where `motion` or `presence` see something."""
+    face: FaceSettings | Literal[False] = FaceSettings()
+    """A face that looks at the camera, each followed."""
     loud: LoudnessSettings | Literal[False] = LoudnessSettings()
     """Something is louder than what is usual here."""
     speech: SpeechSettings | Literal[False] = SpeechSettings()
@@ -65,6 +76,10 @@ class DetectorSettings(Settings):
     """A smoke or gas alarm sounds its pattern."""
     condition: ConditionSettings | Literal[False] = ConditionSettings()
     """The camera is blocked, the microphone lost."""
+    person_speaking: PersonSpeakingSettings | Literal[False] = PersonSpeakingSettings()
+    """Speech while somebody is seen; rests on `speech`, `person` and `face`."""
+    impact: ImpactSettings | Literal[False] = ImpactSettings()
+    """Something hits something, seen and heard."""
 
 
 class SinkSettings(Settings):

@@ -9,9 +9,10 @@ of a round, so that detectors learn the background.
     demo         things that fall and bounce, a smoke alarm, somebody who says a sentence: see
                  `mmstream.sources.demo_scene`
 
-Truth has two labels. `motion`: something moves, or changes at once in a large part of the picture
-(the demo's lamp is too small to count). `loud`: an impact, a beep or speech can be heard over the
-room. Stretches of the same label and cause that are less than 1 s apart are one.
+Truth has three labels. `motion`: something moves, or changes at once in a large part of the
+picture (the demo's lamp is too small to count). `loud`: an impact, a beep or speech can be heard
+over the room. Stretches of the same label and cause that are less than 1 s apart are one. `impact`:
+something hits the floor and is heard; each time by itself, said to last 0.1 s.
 """
 
 import math
@@ -35,12 +36,14 @@ from mmstream.media import (
 )
 
 Colour = tuple[int, int, int]
-TruthLabel = Literal["motion", "loud"]
+TruthLabel = Literal["motion", "loud", "impact"]
 
 ROUND_SECS: Final = 60
 """After so many seconds a scene starts over."""
 ROUND_NS: Final = ROUND_SECS * NS_PER_SEC
 
+_IMPACT: Final = "impact"
+_IMPACT_NS: Final = NS_PER_SEC // 10
 _MERGE_NS: Final = NS_PER_SEC
 _ROOM_RMS: Final = 1e-3
 """The room at rest: -60 dBFS."""
@@ -109,7 +112,12 @@ class Scene:
         self._round = _mixed(sounds, rate_hz, rng)
         seen = ((mover.what, span) for mover in movers if mover.is_motion for span in mover.spans)
         heard = ((sound.what, Span(sound.at_ns, _end_ns(sound, rate_hz))) for sound in sounds)
-        self._truth = [*_merged("motion", seen), *_merged("loud", heard)]
+        hits = [sound.at_ns for sound in sounds if sound.what == _IMPACT]
+        self._truth = [
+            *_merged("motion", seen),
+            *_merged("loud", heard),
+            *(Truth("impact", Span(at_ns, at_ns + _IMPACT_NS), _IMPACT) for at_ns in hits),
+        ]
 
     def samples(self, start_index: int, n: int) -> Floats:
         """[n] f32: the samples `start_index` .. `start_index + n`, counted from scene time 0."""
