@@ -81,6 +81,25 @@ class DetectorSettings(Settings):
     impact: ImpactSettings | Literal[False] = ImpactSettings()
     """Something hits something, seen and heard."""
 
+    @model_validator(mode="after")
+    def _somebody_says_what_is_in_front(self) -> Self:
+        if self.motion is not False or self.presence is not False:
+            return self
+        for name, settings in (("person", self.person), ("face", self.face)):
+            if settings is not False and settings.only_foreground:
+                msg = (
+                    f"{name} looks only where motion or presence see something, and both are off; "
+                    f"allowed: {name}: {{only_foreground: false}}, or {name}: false"
+                )
+                raise ValueError(msg)
+        return self
+
+    @property
+    def masked_sources(self) -> frozenset[str]:
+        """Those whose pictures have places to ignore."""
+        watching = [one for one in (self.motion, self.presence) if one is not False]
+        return frozenset(name for settings in watching for name in settings.masks)
+
 
 class SinkSettings(Settings):
     """Where messages go; one that is left out is not used."""
@@ -109,6 +128,13 @@ class Configuration(Settings):
     events: EventsSettings = EventsSettings()
     worker: WorkerSettings = WorkerSettings()
     sinks: SinkSettings = SinkSettings()
+
+    @model_validator(mode="after")
+    def _masks_are_of_sources(self) -> Self:
+        for name in sorted(self.detectors.masked_sources - self.sources.keys()):
+            msg = f"masks of {name!r}, which is no source; there are: {', '.join(self.sources)}"
+            raise ValueError(msg)
+        return self
 
     @model_validator(mode="after")
     def _speech_can_be_heard(self) -> Self:

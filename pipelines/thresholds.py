@@ -85,9 +85,9 @@ class AudioLostEvents(LabelSettings):
 class PersonSpeakingEvents(LabelSettings):
     """Words of somebody who is seen, and the pauses between them."""
 
-    for_secs: float = Field(0.32, ge=0, le=60)
-    within_secs: float = Field(0.45, ge=0.05, le=60)
-    min_off_secs: float = Field(0.6, ge=0, le=60)
+    for_secs: float = Field(0.4, ge=0, le=60)
+    within_secs: float = Field(1.0, ge=0.05, le=60)
+    min_off_secs: float = Field(1.0, ge=0, le=60)
 
 
 class ImpactEvents(LabelSettings):

@@ -8,10 +8,12 @@ from hypothesis import strategies as st
 
 from mmstream.codecs import image_from_array
 from mmstream.detectors.looking import (
+    ANY,
     WHOLE,
     Cadence,
     Found,
     Glances,
+    Heights,
     LookingScorer,
 )
 from mmstream.media import (
@@ -41,10 +43,12 @@ class Script:
 
     finds: Callable[[int], Sequence[Found]]
     regions: list[Sequence[Box]] = field(default_factory=list)
+    heights: list[Heights] = field(default_factory=list)
 
-    def find(self, luma: Bytes, regions: Sequence[Box]) -> Sequence[Found]:
+    def find(self, luma: Bytes, regions: Sequence[Box], heights: Heights = ANY) -> Sequence[Found]:
         assert luma.shape == (90, 160)
         self.regions.append(regions)
+        self.heights.append(heights)
         return self.finds(len(self.regions) - 1)
 
 
@@ -190,6 +194,10 @@ def test_much_in_front_is_searched_less_often_but_what_is_known_is_checked() -> 
     sizes = [sum(one.width * one.height for one in regions) for regions in script.regions]
     assert [size == 1 for size in sizes] == [True, False, False, False] * 2
     assert max(size for size in sizes if size < 1) < 0.3
+    # Who is checked has about the height that was seen before.
+    checks = [one for one, size in zip(script.heights, sizes, strict=True) if size < 1]
+    assert all(0.8 * HERE.height < one.least < HERE.height < one.most for one in checks)
+    assert [one for one in script.heights if one == ANY] == [ANY, ANY]
 
 
 def test_under_load_looks_are_half_as_often_and_ingesting_says_nothing() -> None:

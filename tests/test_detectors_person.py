@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mmstream.clock import ManualClock
-from mmstream.detectors.looking import WHOLE
+from mmstream.detectors.looking import WHOLE, Heights
 from mmstream.detectors.motion import MotionSettings
 from mmstream.detectors.person import PERSON, PersonFinder, PersonSettings
 from mmstream.detectors.presence import PresenceSettings
@@ -108,6 +108,16 @@ def test_any_picture_can_be_searched_in_any_part(shape: tuple[int, int]) -> None
     for one in PersonFinder().find(luma, regions):
         assert 0 < one.score < 1
         assert one.box.width > 0
+
+
+def test_only_the_size_that_is_asked_for_is_searched(data_dir: Path) -> None:
+    luma = luma_at(data_dir / "surveillance/one_by_one_person.mp4", 15)
+    finder = PersonFinder()
+    small, large = Heights(0.3, 0.4), Heights(0.8, 1.0)
+    apart = [len(finder.find(luma, [WHOLE], one)) for one in (small, large)]
+    assert sum(apart) == len(finder.find(luma, [WHOLE]))
+    assert apart[1] > 0
+    assert finder.find(luma, [WHOLE], Heights(0.01, 0.1)) == []
 
 
 def test_a_visit_is_an_event_with_its_place(data_dir: Path) -> None:

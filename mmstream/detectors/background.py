@@ -66,6 +66,8 @@ motion (five people filling the picture) 0.61 and 0.24 the most."""
 
 _SHAKEN_EDGES: Final = 0.06
 """A shift is looked for when so much of the background's structure is missing ..."""
+_EDGES_WIDTH: Final = 80
+"""Edges are looked at in about so many columns."""
 _CELLS: Final = 5
 """Parts of the picture each way ..."""
 _LEAST_CELL: Final = 0.02
@@ -80,6 +82,8 @@ _SAME: Final = 0.006
 """Shifts that differ by less, as a fraction of the width, are the same ..."""
 _TURNED_NS: Final = NS_PER_SEC
 """... and the camera has been turned when it has stayed the same for so long."""
+_NO_SHIFT_NS: Final = 3 * NS_PER_SEC // 10
+"""Where none was found, the next is looked for after so long: it costs as much as all the rest."""
 _UNMOVED: Final = Shift(0.0, 0.0)
 
 
@@ -140,6 +144,7 @@ class Background:
         self._noise = 0.0
         self._shift = _UNMOVED
         self._shifted_since_ns = at_ns
+        self._no_shift_until_ns = at_ns
 
     def continues(self, at_ns: int, shape: tuple[int, ...]) -> bool:
         """Whether a picture of that instant and shape can be judged against this."""
@@ -149,12 +154,16 @@ class Background:
         """Whether a picture of that shape can be laid on this."""
         return shape == self._usual.shape
 
-    def steadied(self, contrast: Floats) -> "Steadied":
-        """`contrast`, [h, w], as a camera would see it that was not moved."""
+    def steadied(self, at_ns: int, contrast: Floats) -> "Steadied":
+        """`contrast`, [h, w], as a camera would see it that was not moved.
+
+        Where no shift explains what has changed, the next is not looked for at once.
+        """
         missing = self._missing_edges(contrast, _ALL)
         as_it_is = Steadied(contrast, _UNMOVED, missing.overall)
-        if missing.typically < _SHAKEN_EDGES:
+        if missing.typically < _SHAKEN_EDGES or at_ns < self._no_shift_until_ns:
             return as_it_is
+        self._no_shift_until_ns = at_ns + _NO_SHIFT_NS
         shift = self._shift_of(contrast)
         if shift.length > _MAX_SHIFT * min(contrast.shape):
             return as_it_is
@@ -163,6 +172,7 @@ class Background:
         before, after = (self._missing_edges(one, in_view) for one in (contrast, laid))
         if after.typically > (1 - _REGAINED) * before.typically:
             return as_it_is
+        self._no_shift_until_ns = at_ns
         return Steadied(laid, shift, after.overall)
 
     def is_another(self, steadied: "Steadied") -> bool:
@@ -250,9 +260,10 @@ class Background:
         return at_ns - self._since_ns < _LEARN_NS
 
     def _missing_edges(self, contrast: Floats, part: _Part) -> "_Missing":
-        usual = self._usual[part][::2, ::2]
+        step = max(1, contrast.shape[1] // _EDGES_WIDTH)
+        usual = self._usual[part][::step, ::step]
         edges = np.abs(usual) > _DIFFERENT
-        missing = edges & (np.abs(contrast[part][::2, ::2] - usual) > _DIFFERENT)
+        missing = edges & (np.abs(contrast[part][::step, ::step] - usual) > _DIFFERENT)
         all_edges, lost_edges = (
             np.asarray(cv2.resize(white(one), (_CELLS, _CELLS), interpolation=cv2.INTER_AREA))
             for one in (edges, missing)

@@ -23,7 +23,7 @@ import numpy as np
 from pydantic import Field
 
 from mmstream.config import Settings
-from mmstream.detectors.looking import Cadence, Found, Glances, LookingScorer
+from mmstream.detectors.looking import ANY, Cadence, Found, Glances, Heights, LookingScorer
 from mmstream.errors import ScorerError
 from mmstream.features.video import fit_luma
 from mmstream.media import Box, Bytes, Label
@@ -97,7 +97,12 @@ class FaceFinder:
         self._cascade = cv2.CascadeClassifier(str(path))
         self._max_height = round(_WINDOW / min_height)
 
-    def find(self, luma: Bytes, regions: Sequence[Box]) -> list[Found]:
+    def find(
+        self,
+        luma: Bytes,
+        regions: Sequence[Box],
+        heights: Heights = ANY,  # noqa: ARG002 - checks are small and cheap
+    ) -> list[Found]:
         """Each face once in a region."""
         max_width = _MAX_ASPECT * self._max_height
         small = fit_luma(luma, max_width=max_width, max_height=self._max_height)

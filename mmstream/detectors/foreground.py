@@ -78,7 +78,7 @@ class Watch:
         if known is None or not known.continues(at_ns, contrast.shape):
             self._start(at_ns, contrast)
             return None
-        steadied = known.steadied(contrast)
+        steadied = known.steadied(at_ns, contrast)
         if known.is_another(steadied):
             self._start(at_ns, contrast)
             return Sight(contrast, is_another=True)
@@ -92,12 +92,12 @@ class Watch:
             return np.zeros(sight.contrast.shape, np.bool_)
         return self._background.foreground(sight.contrast)
 
-    def glance(self, contrast: Floats) -> Mask | None:
+    def glance(self, at_ns: int, contrast: Floats) -> Mask | None:
         """As `foreground` of another picture, which leaves no trace; None: of another size."""
         known = self._background
         if known is None or not known.fits(contrast.shape):
             return None
-        return known.foreground(known.steadied(contrast).contrast)
+        return known.foreground(known.steadied(at_ns, contrast).contrast)
 
     def _start(self, at_ns: int, contrast: Floats) -> None:
         self._background = Background(at_ns, contrast, self._habits, self._masks)

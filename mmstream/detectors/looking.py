@@ -55,7 +55,20 @@ _INSIDE: Final = 0.7
 """Nor are they two when so much of the smaller one lies in the larger."""
 _STRETCH: Final = 2
 _CHECK_MARGIN: Final = (1, 1)
+_CLOSER: Final = 1.2
+"""By so much what is followed may grow or shrink from look to look."""
 WHOLE: Final = Box(0, 0, 1, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Heights:
+    """From the least to the largest, as fractions of the picture's height."""
+
+    least: float
+    most: float
+
+
+ANY: Final = Heights(0.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +83,11 @@ class Found:
 class Finder(Protocol):
     """Finds the objects of one kind in a part of a picture."""
 
-    def find(self, luma: Bytes, regions: Sequence[Box]) -> Sequence[Found]:
-        """Those in some regions of `luma`, [h, w]; the same one may be there twice."""
+    def find(self, luma: Bytes, regions: Sequence[Box], heights: Heights = ANY) -> Sequence[Found]:
+        """Those in some regions of `luma`, [h, w]; the same one may be there twice.
+
+        `heights` may save it some work: nobody asks for much smaller or larger ones.
+        """
         ...
 
 
@@ -212,16 +228,19 @@ class _Watch:
     def _near(self, at_ns: int, luma: Bytes, stretch: int) -> list[Found]:
         """What a check finds, and a search if one is due."""
         front = _cells(one.box for one in self._front if at_ns - _RECENT_NS <= one.at_ns <= at_ns)
-        known = _cells(one.box for one in self._tracker.alive)
+        alive = [one.box for one in self._tracker.alive]
+        known = _cells(alive)
         whole = not self.cadence.only_foreground
         regions = _regions(known, _CHECK_MARGIN)
+        heights = _heights(alive)
         if _is_due(self._search_ns, at_ns):
             regions = [WHOLE] if whole else _regions(front | known, self.cadence.margin)
+            heights = ANY
             area = sum(one.width * one.height for one in regions)
             # Half a look early is in time: searches happen at looks only.
             secs = stretch * area / self.cadence.max_area_per_sec - 0.5 / self.cadence.looks_per_sec
             self._search_ns = at_ns + secs_to_ns(secs)
-        found = self.finder.find(luma, regions) if regions else ()
+        found = self.finder.find(luma, regions, heights) if regions else ()
         # What a glance has found is in front of nothing.
         believed = front | known if self.cadence.glances else front
         return [one for one in found if whole or _share(believed, one.box) >= _IN_FRONT]
@@ -238,6 +257,12 @@ class _Watch:
             return ()
         self._glance_ns = at_ns + secs_to_ns(glances.every_secs)
         return glances.finder.find(luma, [WHOLE])
+
+
+def _heights(boxes: Sequence[Box]) -> Heights:
+    """Those of objects that may be a little nearer or farther by now."""
+    heights = [box.height for box in boxes]
+    return Heights(min(heights) / _CLOSER, max(heights) * _CLOSER) if heights else ANY
 
 
 def _is_due(due_ns: int | None, at_ns: int) -> bool:

@@ -134,11 +134,12 @@ class _Lookout:
 
     def _between(self) -> list[Look]:
         """What was skipped since the sample before."""
-        glances = [
-            (frame.start_ns, self._watch.glance(_VIEW.contrast(frame, self._masks)))
-            for frame in self._skipped
-        ]
-        return [self._look(at_ns, mask) for at_ns, mask in glances if mask is not None]
+        looks = []
+        for frame in self._skipped:
+            mask = self._watch.glance(frame.start_ns, _VIEW.contrast(frame, self._masks))
+            if mask is not None:
+                looks.append(self._look(frame.start_ns, mask))
+        return looks
 
     def _look(self, at_ns: int, foreground: Mask) -> Look:
         return judge(at_ns, foreground, min_area=self._min_area, halved=True)

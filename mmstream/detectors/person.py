@@ -29,7 +29,7 @@ import numpy as np
 from pydantic import Field
 
 from mmstream.config import Settings
-from mmstream.detectors.looking import Cadence, Found, LookingScorer
+from mmstream.detectors.looking import ANY, Cadence, Found, Heights, LookingScorer
 from mmstream.features.video import fit_luma
 from mmstream.media import Box, Bytes, Label
 
@@ -87,6 +87,12 @@ class _Scale:
     decision: float
     """Margin that scores 0.5."""
 
+    def shows(self, heights: Heights) -> bool:
+        """Whether it can show people of one of these heights."""
+        least = (1 - 2 * _AIR[1]) * _WINDOW[1] / self.max_height
+        most = least * self.ratio ** (self.n_sizes - 1)
+        return heights.least <= most and least <= heights.most
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _View:
@@ -111,10 +117,12 @@ class PersonFinder:
         """With OpenCV's own weights."""
         self._hogs = [_hog(scale.n_sizes) for scale in _SCALES]
 
-    def find(self, luma: Bytes, regions: Sequence[Box]) -> list[Found]:
+    def find(self, luma: Bytes, regions: Sequence[Box], heights: Heights = ANY) -> list[Found]:
         """All windows above the least margin, best or not, without their air."""
         found = []
         for scale, hog in zip(_SCALES, self._hogs, strict=True):
+            if not scale.shows(heights):
+                continue
             view = _view(luma, scale)
             for region in regions:
                 found += _find(hog, view, region, scale)
