@@ -11,7 +11,7 @@ from test_detectors_motion import THIRD, cut, frames_of, read_frames, textured, 
 
 from mmstream.codecs import image_from_array
 from mmstream.config import load
-from mmstream.detectors.masks import NO_MASKS, Polygon, greyed, ignored
+from mmstream.detectors.masks import Polygon, greyed, ignored
 from mmstream.detectors.motion import MotionSettings
 from mmstream.detectors.presence import PresenceSettings
 from mmstream.errors import ConfigError
@@ -72,7 +72,7 @@ def test_settings_with_masks_travel_and_have_a_hash(kind: Kind) -> None:
     assert pickle.loads(pickle.dumps(spec)) == spec  # noqa: S301 - our own bytes
     assert (spec, hash(spec)) == (twin, hash(twin))
     assert len({spec, twin, other, kind()}) == 2
-    assert other.masks == NO_MASKS == {}
+    assert other.masks == {}
     assert kind.model_validate(spec.model_dump(mode="json")) == spec
 
 

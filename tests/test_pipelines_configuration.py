@@ -71,7 +71,7 @@ def test_without_a_foreground_everything_may_be_looked_at() -> None:
 
 def test_speech_is_heard_at_its_own_rate_only() -> None:
     asked: dict[str, object] = {"sources": CLIP, "hops": {"rate_hz": 8000}}
-    with pytest.raises(ValidationError, match="allowed: 16000, or detectors.speech: false"):
+    with pytest.raises(ValidationError, match=r"allowed: 16000, or detectors\.speech: false"):
         Configuration.model_validate(asked)
     quiet = Configuration.model_validate({**asked, "detectors": {"speech": False}})
     assert [spec.labels[0].name for spec in specs(quiet.detectors)][-1] == "impact"

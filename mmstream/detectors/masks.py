@@ -53,8 +53,7 @@ class MasksBySource(dict[str, Polygons]):
 
 
 Masks = Annotated[Mapping[str, Polygons], AfterValidator(MasksBySource)]
-"""The type of a setting; its default is `NO_MASKS`."""
-NO_MASKS: Final = MasksBySource()
+"""The type of a setting."""
 
 
 @lru_cache(maxsize=_KEPT)

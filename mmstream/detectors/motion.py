@@ -26,7 +26,7 @@ from pydantic import Field
 from mmstream.config import Settings
 from mmstream.detectors.background import Habits, Mask
 from mmstream.detectors.foreground import DECISION, Cadence, Look, View, Watch, judge, told
-from mmstream.detectors.masks import NO_MASKS, Masks, Polygon
+from mmstream.detectors.masks import Masks, MasksBySource, Polygon
 from mmstream.media import Hop, Label, Scores, VideoFrame
 from mmstream.stages import Load
 
@@ -47,7 +47,7 @@ class MotionSettings(Settings):
     """Pictures looked at per second."""
     min_area: float = Field(0.003, gt=0, lt=1)
     """What covers this fraction of the picture scores 0.5."""
-    masks: Masks = NO_MASKS
+    masks: Masks = Field(default_factory=MasksBySource)
     """What to ignore: by source, polygons of [x, y] as fractions of the picture."""
 
     @property

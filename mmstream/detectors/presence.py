@@ -26,7 +26,7 @@ from pydantic import Field
 from mmstream.config import Settings
 from mmstream.detectors.background import Habits
 from mmstream.detectors.foreground import Cadence, Look, View, Watch, judge, told
-from mmstream.detectors.masks import NO_MASKS, Masks, Polygon
+from mmstream.detectors.masks import Masks, MasksBySource, Polygon
 from mmstream.media import Hop, Label, Scores, VideoFrame
 from mmstream.stages import Load
 
@@ -45,7 +45,7 @@ class PresenceSettings(Settings):
     """What covers this fraction of the picture scores 0.5."""
     absorb_secs: float = Field(300.0, ge=_LEAST_SECS, le=86_400)
     """What has not changed for so long is background in any case."""
-    masks: Masks = NO_MASKS
+    masks: Masks = Field(default_factory=MasksBySource)
     """What to ignore: by source, polygons of [x, y] as fractions of the picture."""
 
     @property
