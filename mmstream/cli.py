@@ -1,6 +1,7 @@
 """The command line. Heavy imports happen inside the commands, so that `--help` answers at once."""
 
 import asyncio
+import gc
 import json
 import logging
 import sys
@@ -137,7 +138,8 @@ def evaluate(  # noqa: PLR0913 - each is an option of its own
         list[str] | None, typer.Option("--label", help="Judge only this one; may be repeated.")
     ] = None,
     slack: Annotated[
-        float, typer.Option(min=0, help="Seconds between an event and a truth that still match.")
+        float,
+        typer.Option(min=0, max=60, help="Seconds between an event and a truth that still match."),
     ] = 0.5,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the figures here too.")
@@ -155,22 +157,23 @@ def evaluate(  # noqa: PLR0913 - each is an option of its own
     from mmstream.pipelines import evaluate as recipe_of_evaluate
     from mmstream.pipelines import scoreboard
 
-    settings = _load(recipe, overrides)
-    judged = recipe_of_evaluate.check(settings, truth, media or truth.parent, labels or ())
+    settings, folder, clock = _load(recipe, overrides), media or truth.parent, SystemClock()
+    judged = recipe_of_evaluate.check(settings, truth, folder, labels or (), clock)
     files = [file for file in (json_file, png_file) if file is not None]
-    recipe_of_evaluate.check_outputs(truth, files)
-    report = recipe_of_evaluate.run(
-        settings, judged, media or truth.parent, SystemClock(), slack_secs=slack
-    )
+    recordings = {folder / one.file for one in judged}
+    recipe_of_evaluate.check_outputs(files, [truth, *recordings])
+    report = recipe_of_evaluate.run(settings, judged, folder, clock, slack_secs=slack)
     typer.echo(scoreboard.markdown(report) if as_markdown else scoreboard.plain(report))
     if json_file is not None:
         asked = {"truth": truth.name, "recipe": recipe, "set": overrides or []}
         record = {**asked, **machine.describe(), **report.model_dump()}
-        json_file.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        with recipe_of_evaluate.writing(json_file):
+            json_file.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     if png_file is not None:
         from mmstream.pipelines import chart
 
-        chart.draw(report, png_file)
+        with recipe_of_evaluate.writing(png_file):
+            chart.draw(report, png_file)
 
 
 @app.command()
@@ -267,3 +270,5 @@ def main() -> None:
         _fail(error, EXIT_UNREACHABLE)
     except MmstreamError as error:
         _fail(error, EXIT_FAILED)
+    finally:
+        gc.freeze()  # with torch loaded, the last search for cycles would take 0.3 s

@@ -210,6 +210,7 @@ def test_demo_shows_and_sounds_something_within_ten_seconds() -> None:
     early = [one for one in scene_of("demo").truth(secs_to_ns(10)) if one.span.end_ns < 7e9]
     assert [(one.label, one.what) for one in early if one.label != "impact"] == [
         ("motion", "ball"),
+        ("presence", "ball"),
         ("loud", "impact"),
     ]
     assert [one.what for one in early if one.label == "impact"] == ["impact"] * 3
@@ -283,3 +284,11 @@ def test_mouth_and_hand_move_with_the_voice() -> None:
     assert (shares[first:last] > 4e-4).mean() > 0.6
     before = slice(first - 6, first - 1)
     assert shares[before].max() < 4e-4
+
+
+def test_demo_says_what_is_speech_and_what_an_alarm() -> None:
+    [speech], [alarm] = truths("demo", "speech"), truths("demo", "alarm")
+    assert speech.span in [one.span for one in truths("demo", "loud") if one.what == "speech"]
+    beeps = [one.span for one in truths("demo", "loud") if one.what == "alarm"]
+    assert len(beeps) == 3
+    assert alarm.span == Span(beeps[0].start_ns, beeps[-1].end_ns)
