@@ -30,8 +30,8 @@ False: alarms at which nothing happened. Unclear: events where it cannot be told
 Pieces: of a truth, beyond the first. Merged: events over several truths. -: nothing to tell."""
 
 CELLS: Final = """\
-Found/true, **+false alarms**; -: judged, and rightly nothing was said; empty: not judged. Clips
-of one folder of which the same is to be said share a row, and the figures are those of each."""
+Found/true, **+false alarms**; -: judged, and nothing happened nor was wrongly said; empty: not
+judged. Clips of one folder of which the same is to be said share a row; figures are of each."""
 
 
 def plain(report: Report) -> str:
