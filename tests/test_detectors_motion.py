@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from recordings import read_frames
 
-from mmstream.clock import ManualClock
 from mmstream.codecs import image_from_array
 from mmstream.detectors.motion import MotionScorer, MotionSettings
 from mmstream.media import (
@@ -25,7 +25,6 @@ from mmstream.media import (
     Span,
     VideoFrame,
 )
-from mmstream.sources.media import MediaFile, MediaSettings
 from mmstream.stages import Load
 
 BUSY = "pedestrians_pavement.mp4", "vehicles_suburb.mp4", "highway_day.avi", "marathon_runners.mp4"
@@ -52,12 +51,6 @@ def frames_of(pictures: Iterable[Bytes], fps: float, first_ns: int = 0) -> list[
         VideoFrame("cam", first_ns + round(n * NS_PER_SEC / fps), image_from_array(picture, "gray"))
         for n, picture in enumerate(pictures)
     ]
-
-
-def read_frames(path: Path) -> list[VideoFrame]:
-    media = MediaFile("cam", MediaSettings(url=str(path), pace="max"), ManualClock())
-    with media.read() as items:
-        return [item for item in items if isinstance(item, VideoFrame)]
 
 
 def cut(

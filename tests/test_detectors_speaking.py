@@ -31,6 +31,7 @@ from mmstream.media import (
     Path,
     Scores,
     Series,
+    Span,
     VideoFrame,
 )
 from mmstream.sources.media import MediaFile, MediaSettings
@@ -363,6 +364,28 @@ def test_without_sound_nothing_is_scored(clip: list[Hop]) -> None:
     deaf = [replace(hop, heard=np.zeros_like(hop.heard)) for hop in clip]
     found = speak(with_speech(deaf))
     assert found.digest() == [(hop.index, {}, (), {}) for hop in clip]
+
+
+@pytest.mark.parametrize("lost", ["pictures", "sound"])
+def test_what_waits_for_a_mouth_is_told_when_pictures_or_sound_are_lost(
+    said: Said, lost: str
+) -> None:
+    hops, so_far = [*said.hops], [*said.so_far]
+    hop_ns, silence = hops[0].span.duration_ns, np.zeros(hops[0].samples.size, np.float32)
+    for n in range(4, 16):
+        span = Span(n * hop_ns, (n + 1) * hop_ns)
+        hops[n:] = [Hop("cam", n, span, N_SECOND, silence, silence > 0, ())]
+        so_far[n:] = [Scores("cam", n, span)]
+        if lost == "pictures":
+            at_ns = np.arange(span.start_ns, span.end_ns, WINDOW_NS)
+            series = Series(at_ns, np.zeros(at_ns.size, np.float32))
+            so_far[n:] = [Scores("cam", n, span, {"speech": series})]
+        else:
+            pictures = [replace(one, start_ns=span.start_ns) for one in hops[0].frames[:1]]
+            hops[n] = replace(hops[n], frames=tuple(pictures))
+    told = set(speak(Said(hops, so_far)).at_ns)
+    assert set(speak(Said(hops[:4], so_far[:4])).at_ns) < told, "some had waited"
+    assert {at for one in so_far[:4] for at in one.outputs["speech"].at_ns.tolist()} <= told
 
 
 # --- how it says it -------------------------------------------------------------------------------
