@@ -137,7 +137,7 @@ def events(scores: Sequence[Scores]) -> list[Event]:
 # --- alarms -------------------------------------------------------------------------------------
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     pattern=st.sampled_from([SMOKE, CO]),
     hz=st.one_of(st.floats(2800, 3600), st.floats(500, 545)),
@@ -271,7 +271,7 @@ def test_a_baby_that_cries_again_and_again_is_no_alarm(data_dir: Path) -> None:
 # --- state --------------------------------------------------------------------------------------
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(
     hop_ms=st.sampled_from([20, 33, 100, 250, 1000, 3000]),
     pattern=st.sampled_from([SMOKE, CO]),

@@ -402,7 +402,7 @@ def test_missing_sound_has_no_score() -> None:
 # --- state --------------------------------------------------------------------------------------
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     hop_ms=st.sampled_from([10, 33, 100, 250, 1000, 3000]),
     rate_hz=st.sampled_from([8000, 16_000, 44_100]),

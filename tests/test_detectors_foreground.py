@@ -65,7 +65,7 @@ SIDES = st.sampled_from([1, 2, 3, 5, 16, 33, 90, 200, 1000])
 @pytest.mark.parametrize(
     "scorer", [MotionSettings(), PresenceSettings()], ids=lambda one: one.labels[0].name
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     sizes=st.lists(st.tuples(SIDES, SIDES), min_size=1, max_size=2),
     kind=st.sampled_from(["flat", "noise", "moves"]),

@@ -324,7 +324,7 @@ def told(all_scores: Sequence[Scores]) -> list[tuple[float, float, float]]:
     return [(hit.at_secs, round(hit.score, 5), hit.offset_secs) for hit in hits_of(all_scores)]
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(hop_ms=st.sampled_from([40, 100, 170, 250, 500, 1000, 2500]))
 def test_how_it_is_cut_into_hops_changes_nothing(hop_ms: int) -> None:
     frames, samples = demo_film(2, 7)

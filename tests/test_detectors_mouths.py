@@ -97,7 +97,7 @@ def test_the_envelope_follows_the_voice_and_not_the_bass() -> None:
     assert np.all(np.diff(envelope.at_ns) == 20_000_000)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(hop_ms=st.sampled_from([50, 100, 130, 250, 500, 1000]))
 def test_how_sound_is_cut_changes_nothing(hop_ms: int) -> None:
     samples = voice(2)

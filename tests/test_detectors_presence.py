@@ -164,7 +164,7 @@ def test_larger_scores_higher_and_min_area_is_the_middle() -> None:
     assert not watch(cut(frames_of([QUIET] * 8 + [FLASHED] * 5, 5)), coarse).found()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     gain=st.floats(0.4, 1.6),
     offset=st.integers(-30, 30),
@@ -192,7 +192,7 @@ def test_another_picture_is_learnt_and_scores_0_at_the_cut() -> None:
     assert seen.on() == [Span(frames[40].start_ns, frames[59].start_ns)]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     hop_ns=st.sampled_from([40_000_000, NS_PER_SEC // 10, 330_000_000, NS_PER_SEC, 5 * NS_PER_SEC]),
     start=st.integers(10, 80),

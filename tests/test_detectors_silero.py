@@ -242,7 +242,7 @@ def test_lost_hops_are_not_bridged(talk: Floats) -> None:
 # --- state --------------------------------------------------------------------------------------
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     hop_ms=st.sampled_from([10, 33, 100, 1000, 3000]),
     lost=st.lists(st.tuples(st.floats(0, 6), st.floats(0, 0.7)), max_size=2),

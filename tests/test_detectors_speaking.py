@@ -449,14 +449,14 @@ def test_what_is_forgotten_leaves_no_trace(said: Said) -> None:
     assert speak(said, scorer).digest() == first
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(cut=st.integers(1, 11))
 def test_a_prefix_stays_as_it_was(said: Said, cut: int) -> None:
     whole = speak(said).digest()
     assert speak(Said(said.hops[:cut], said.so_far[:cut])).digest() == whole[:cut]  # type: ignore[index] # it is a list
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(sizes=st.lists(st.integers(1, 5), min_size=1, max_size=12))
 def test_sources_in_one_batch_do_not_mix(said: Said, sizes: list[int]) -> None:
     scorer = PersonSpeakingSettings().build("cpu")

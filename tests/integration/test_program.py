@@ -10,7 +10,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 from brokers import Heard, Listener, Mosquitto
-from programs import ROOT, start
+from programs import MOTION_AND_LOUD, ROOT, start
 
 from mmstream.runtime.session import EXIT_INTERRUPTED
 
@@ -38,7 +38,7 @@ def clip(path: Path, pace: str) -> str:
     return f"node: test\nsources: {{clip: {{type: media, url: {path}, pace: {pace}}}}}"
 
 
-SCENE = "node: test\nsources: {room: {type: synthetic, scene: flash_beep}}"
+SCENE = f"node: test\nsources: {{room: {{type: synthetic, scene: flash_beep}}}}\n{MOTION_AND_LOUD}"
 
 
 def payloads(heard: Sequence[Heard], kind: str) -> list[dict[str, object]]:
