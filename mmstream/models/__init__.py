@@ -1,0 +1,1 @@
+"""Networks: encoders of sound, pictures and words, their fusions, heads, checkpoints."""

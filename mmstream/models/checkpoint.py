@@ -1,0 +1,214 @@
+"""Trained weights on disk: model.safetensors, config.json, card.md. Nothing is ever unpickled.
+
+    save(folder, model, identity, card) -> the checkpoint's id
+    checkpoint = read(folder, AvpSettings, task="digits", rate_hz=16_000)
+    model = Avp(checkpoint.settings)
+    checkpoint.fill(model)
+
+The id is a hash of weights and configuration: the same numbers have the same id wherever they lie.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Generic, Literal, TypeVar
+
+import safetensors.torch
+import torch
+from pydantic import Field, JsonValue, ValidationError
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from mmstream.config import Settings
+from mmstream.errors import ScorerError
+
+WEIGHTS: Final = "model.safetensors"
+CONFIG: Final = "config.json"
+CARD: Final = "card.md"
+_PICKLED = frozenset({".bin", ".ckpt", ".joblib", ".npy", ".npz", ".pickle", ".pkl", ".pt", ".pth"})
+_MOST_NAMED = 5
+
+
+class Identity(Settings):
+    """What a checkpoint is for, whatever its model."""
+
+    task: str = Field(min_length=1)
+    """What it was trained to tell, such as `digits`."""
+    rate_hz: int | None = Field(gt=0)
+    """Samples per second of the sound it takes; None: it takes no sound."""
+    trained: bool
+    """False: the weights are random."""
+
+
+class _Config(Settings):
+    """config.json."""
+
+    version: Literal[1] = 1
+    identity: Identity
+    settings: dict[str, JsonValue]
+
+
+M = TypeVar("M", bound=Settings)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Checkpoint(Generic[M]):
+    """A checkpoint as read; its weights are not in a model yet."""
+
+    id: str
+    """16 hexadecimal digits."""
+    folder: Path
+    identity: Identity
+    settings: M
+    """Of the model."""
+    weights: dict[str, Tensor]
+    """By name, on the CPU."""
+
+    def fill(self, model: nn.Module) -> None:
+        """Put the weights into a model built from `settings`; all of them and no others.
+
+        Raises:
+            ScorerError: some are missing, unexpected, of another shape, or not finite.
+        """
+        wanted = model.state_dict()
+        problems = [
+            _listed("missing", wanted.keys() - self.weights.keys()),
+            _listed("unexpected", self.weights.keys() - wanted.keys()),
+            _listed(
+                "of another shape",
+                {
+                    f"{name} {list(self.weights[name].shape)}, not {list(wanted[name].shape)}"
+                    for name in wanted.keys() & self.weights.keys()
+                    if wanted[name].shape != self.weights[name].shape
+                },
+            ),
+            _listed("not finite", {name for name, w in self.weights.items() if not _finite(w)}),
+        ]
+        if any(problems):
+            msg = f"{self.folder / WEIGHTS}: weights {'; '.join(filter(None, problems))}"
+            raise ScorerError(msg)
+        model.load_state_dict(self.weights)
+
+
+def save(folder: Path, model: nn.Module, settings: Settings, identity: Identity, card: str) -> str:
+    """Write a checkpoint; give its id, which the card has no part in.
+
+    Each file is written beside itself and renamed, config.json last: a crash leaves no half file.
+
+    Args:
+        folder: made if it is not there.
+        model: its weights.
+        settings: what the model is built from.
+        identity: what it is for.
+        card: Markdown, with measured numbers.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: w.detach().cpu().clone() for name, w in model.state_dict().items()}
+    config = _Config(identity=identity, settings=settings.model_dump(mode="json"))
+    packed = safetensors.torch.save({name: w.contiguous() for name, w in weights.items()})
+    written = (config.model_dump_json(indent=2) + "\n").encode()
+    _replace(folder / WEIGHTS, packed)
+    _replace(folder / CARD, card.encode())
+    _replace(folder / CONFIG, written)
+    return _content_id(written, packed)
+
+
+def read(
+    folder: Path,
+    kind: type[M],
+    *,
+    task: str,
+    rate_hz: int | None,
+    untrained: Literal["refuse", "allow"] = "refuse",
+) -> Checkpoint[M]:
+    """The checkpoint in `folder`, if it is what the caller wants.
+
+    Args:
+        folder: with config.json and model.safetensors.
+        kind: the settings of the model that the weights are for.
+        task: what it must have been trained for.
+        rate_hz: of the sound it will get; None: none.
+        untrained: whether random weights may pass.
+
+    Raises:
+        ScorerError: a file is missing or is something else, the task or rate is another, the
+            weights are pickled, or random and that is not allowed; the text names what.
+    """
+    _refuse_pickle(folder)
+    written = _bytes(folder / CONFIG)
+    try:
+        config = _Config.model_validate_json(written)
+        settings = kind.model_validate(config.settings)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        keys = ".".join(str(key) for key in first["loc"])
+        msg = f"{folder / CONFIG}: not of a {kind.__name__} model: {keys}: {first['msg']}"
+        raise ScorerError(msg) from None
+    _refuse_other(folder, config.identity, task=task, rate_hz=rate_hz)
+    if not config.identity.trained and untrained == "refuse":
+        msg = (
+            f"{folder}: the weights are random, nobody trained them; "
+            "only `untrained: allow` runs them"
+        )
+        raise ScorerError(msg)
+    packed = _bytes(folder / WEIGHTS)
+    try:
+        weights = safetensors.torch.load(packed)
+    except SafetensorError as error:
+        msg = f"{folder / WEIGHTS}: not a whole safetensors file: {error}"
+        raise ScorerError(msg) from None
+    return Checkpoint(_content_id(written, packed), folder, config.identity, settings, weights)
+
+
+def _refuse_pickle(path: Path) -> None:
+    if path.is_dir():
+        pickled = sorted(file.name for file in path.iterdir() if file.suffix in _PICKLED)
+        pickled = [] if (path / WEIGHTS).is_file() else pickled
+    else:
+        pickled = [path.name] if path.suffix in _PICKLED else []
+    if pickled:
+        msg = (
+            f"{path}: {', '.join(pickled)} may run code when it is read and is refused; "
+            f"weights are taken from {WEIGHTS} only"
+        )
+        raise ScorerError(msg)
+
+
+def _refuse_other(folder: Path, identity: Identity, *, task: str, rate_hz: int | None) -> None:
+    if identity.task != task:
+        msg = f"{folder}: trained for the task {identity.task!r}, not for {task!r}"
+        raise ScorerError(msg)
+    if identity.rate_hz != rate_hz:
+        has, wanted = (f"{r} Hz" if r else "no sound" for r in (identity.rate_hz, rate_hz))
+        msg = f"{folder}: made for {has}, not for {wanted}"
+        raise ScorerError(msg)
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        msg = f"{path}: cannot be read: {error.strerror}"
+        raise ScorerError(msg) from None
+
+
+def _replace(path: Path, content: bytes) -> None:
+    beside = path.with_name(f".{path.name}.part")
+    beside.write_bytes(content)
+    beside.replace(path)
+
+
+def _content_id(config: bytes, weights: bytes) -> str:
+    digest = hashlib.sha256(hashlib.sha256(config).digest() + hashlib.sha256(weights).digest())
+    return digest.hexdigest()[:16]
+
+
+def _finite(weight: Tensor) -> bool:
+    return bool(torch.isfinite(weight).all())
+
+
+def _listed(what: str, names: set[str]) -> str:
+    """`missing: a, b and 3 more`, or nothing."""
+    shown = ", ".join(sorted(names)[:_MOST_NAMED])
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return f"{what}: {shown}{more}" if names else ""

@@ -1,0 +1,90 @@
+"""Pictures -> tokens: one for each frame, from a small convolutional network.
+
+Each frame is encoded on its own, so that a stream encodes it once however many windows it is in.
+"""
+
+from itertools import pairwise
+from typing import Annotated
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from mmstream.config import Settings
+from mmstream.errors import ScorerError
+from mmstream.models.tokens import Tokens, blank
+
+_MIDDLE, _SPREAD = 0.5, 0.25  # of pixels in 0..1, roughly
+_GROUPS = 4
+
+
+class VideoSettings(Settings):
+    """A small convolutional encoder of frames."""
+
+    n_channels: int = Field(default=1, ge=1, le=3)
+    """1: luma; 3: red, green, blue."""
+    n_dims: int = Field(default=128, ge=1)
+    """Numbers in a token."""
+    widths: tuple[Annotated[int, Field(gt=0, multiple_of=_GROUPS)], ...] = Field(
+        default=(16, 32, 64), min_length=1
+    )
+    """Filters of each stage, multiples of 4; each stage halves the picture."""
+    n_grid: int = Field(default=4, ge=1)
+    """The last stage is averaged in n_grid x n_grid fields, so that where things are is kept."""
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Share of numbers zeroed in training."""
+
+
+class VideoEncoder(nn.Module):
+    """Frames [b, t, c, h, w] -> Tokens [b, t, d]."""
+
+    def __init__(self, settings: VideoSettings) -> None:
+        """Random weights."""
+        super().__init__()
+        self.settings = settings
+        ins = (settings.n_channels, *settings.widths)
+        self.stages = nn.Sequential(
+            *(_stage(n_in, n_out) for n_in, n_out in pairwise(ins)),
+            nn.AdaptiveAvgPool2d(settings.n_grid),
+            nn.Flatten(),
+            nn.Dropout(settings.dropout),
+            nn.Linear(ins[-1] * settings.n_grid**2, settings.n_dims),
+            nn.LayerNorm(settings.n_dims),
+        )
+
+    def forward(self, images: Tensor, present: Tensor, at_secs: Tensor) -> Tokens:
+        """One token for each frame.
+
+        Args:
+            images: [b, t, c, h, w], u8 or floats in 0..1.
+            present: [b, t] bool.
+            at_secs: [b, t] f32, when each was captured.
+
+        Raises:
+            ScorerError: the pictures have another shape.
+        """
+        if images.ndim != 5 or images.shape[2] != self.settings.n_channels:  # noqa: PLR2004 - [b, t, c, h, w]
+            msg = (
+                f"the video encoder takes images [b, t, {self.settings.n_channels}, h, w]: "
+                f"got {list(images.shape)}"
+            )
+            raise ScorerError(msg)
+        pixels = images if images.is_floating_point() else images.float() / 255
+        pixels = blank((pixels - _MIDDLE) / _SPREAD, present)
+        n_batch, n_frames = images.shape[:2]
+        if n_batch * n_frames == 0:
+            values = pixels.new_zeros(n_batch, n_frames, self.settings.n_dims)
+        else:
+            values = self.stages(pixels.flatten(0, 1)).unflatten(0, (n_batch, n_frames))
+        return Tokens(blank(values, present), present, at_secs)
+
+
+def _stage(n_in: int, n_out: int) -> nn.Sequential:
+    # Group norms, not batch norms: a frame's token must not depend on what is beside it.
+    return nn.Sequential(
+        nn.Conv2d(n_in, n_out, kernel_size=3, padding=1),
+        nn.GroupNorm(_GROUPS, n_out),
+        nn.GELU(),
+        nn.Conv2d(n_out, n_out, kernel_size=3, stride=2, padding=1),
+        nn.GroupNorm(_GROUPS, n_out),
+        nn.GELU(),
+    )

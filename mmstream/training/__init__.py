@@ -1,0 +1,1 @@
+"""From recordings and what is known of them to trained models with measured numbers."""

@@ -1,0 +1,299 @@
+"""A recording as training reads it: how long it is, and what its spans hold, decoded once.
+
+Instants are those of `mmstream.sources.media`: 0 is the earlier of both streams' first. So a span
+of a manifest means what it means in a replay of the same file.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+
+from mmstream.clock import ManualClock
+from mmstream.codecs import Decoded, MediaInput
+from mmstream.config import Settings
+from mmstream.errors import SourceError
+from mmstream.features.audio import LogMel, LogMelSettings
+from mmstream.media import (
+    DEFAULT_RATE_HZ,
+    NS_PER_SEC,
+    AudioChunk,
+    Bytes,
+    Floats,
+    Image,
+    Span,
+    StreamKind,
+    VideoFrame,
+    ns_to_samples,
+)
+from mmstream.metrics import StageMetrics
+from mmstream.sources.media import MediaFile, MediaSettings
+
+FULL_SCALE: Final = 16_384
+"""What a sample of 1.0 is stored as: lossy codecs overshoot, GRID's clips up to 1.43."""
+
+_CHUNK_NS: Final = NS_PER_SEC // 10
+"""No chunk of a media file is longer."""
+_EARLY_NS: Final = NS_PER_SEC // 1_000
+"""Containers round the instants of pictures to as much."""
+_BT601: Final = np.array((0.299, 0.587, 0.114), np.float32)
+
+
+class SoundSettings(Settings):
+    """How sound is kept."""
+
+    log_mel: LogMelSettings | None = None
+    """As log-mel energies, 16-bit floats; by default as samples, 16-bit integers at 16 kHz."""
+
+
+class PictureSettings(Settings):
+    """How pictures are kept."""
+
+    width: int = Field(default=64, ge=1)
+    """Pixels across; the aspect is not kept."""
+    height: int = Field(default=64, ge=1)
+    """Pixels down."""
+    fps: int = Field(default=25, ge=1)
+    """At most so many in a second: the first that starts in each 1 / fps of the span."""
+    colour: Literal["luma", "rgb"] = "luma"
+    """luma: one byte per pixel, 0..255 (BT.601)."""
+
+
+class PieceSettings(Settings):
+    """What is kept of a span; what is left out is not decoded for."""
+
+    sound: SoundSettings | None = None
+    pictures: PictureSettings | None = None
+
+    @property
+    def rate_hz(self) -> int:
+        """Samples per second of the sound."""
+        log_mel = self.sound.log_mel if self.sound else None
+        return log_mel.rate_hz if log_mel else DEFAULT_RATE_HZ
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Piece:
+    """What is kept of one span; a stream that is not there has no rows."""
+
+    sound: NDArray[np.int16] | NDArray[np.float16]
+    """[n] samples, 16384 = 1.0, 0 where nothing was heard; or [t, n_mels] log-mel."""
+    heard: NDArray[np.int64]
+    """[k, 2]: which rows of `sound` were heard, as half-open runs in order."""
+    pictures: Bytes
+    """[t, height, width, 1 or 3]."""
+    at_ns: NDArray[np.int64]
+    """[t]: when each picture started, from the start of the span, rising."""
+
+    def __post_init__(self) -> None:
+        if self.pictures.ndim != 4 or len(self.pictures) != len(self.at_ns):  # noqa: PLR2004
+            msg = f"one instant per picture: got {self.pictures.shape=} {self.at_ns.shape=}"
+            raise ValueError(msg)
+        if self.heard.ndim != 2 or self.heard.shape[1] != 2:  # noqa: PLR2004 - start and end
+            msg = f"runs are [k, 2]: got {self.heard.shape=}"
+            raise ValueError(msg)
+
+    @property
+    def nbytes(self) -> int:
+        """Of its arrays."""
+        arrays = (self.sound, self.heard, self.pictures, self.at_ns)
+        return sum(array.nbytes for array in arrays)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a recording is, as far as a manifest must know."""
+
+    kinds: frozenset[StreamKind]
+    """The streams that can be decoded."""
+    end_ns: int
+    """Where its longest stream ends; or any instant at or after the one that was asked for."""
+    digest: str
+    """Of all its bytes."""
+
+
+def measure(path: Path, until_ns: int) -> Measured:
+    """Decode as little of it as says whether it reaches `until_ns`: sound first.
+
+    Raises:
+        SourceError: it cannot be opened, or nothing in it can be decoded.
+    """
+    wanted: dict[StreamKind, int | None] = {"audio": None, "video": None}
+    with MediaInput(str(path), wanted, StageMetrics(path.name)) as media:
+        starts = {
+            kind: first.at_ns
+            for kind in sorted(media.kinds)
+            if (first := next(_decoded(media, kind), None)) is not None
+        }
+    if not starts:
+        msg = f"{path}: nothing in it can be decoded; allowed: media that FFmpeg decodes"
+        raise SourceError(msg)
+    origin_ns = min(starts.values())
+    end_ns = 0
+    for kind in sorted(starts):
+        if end_ns < until_ns:
+            reached_ns = _reached_ns(path, kind, until_ns + origin_ns)
+            end_ns = max(end_ns, reached_ns - origin_ns)
+    return Measured(frozenset(starts), end_ns, digest_of(path))
+
+
+def digest_of(path: Path) -> str:
+    """BLAKE2b of a file's bytes, 128 bits."""
+    digest = blake2b(digest_size=16)
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def read_pieces(
+    path: Path, spans: Sequence[Span | None], settings: PieceSettings
+) -> Iterator[tuple[int, Piece]]:
+    """What each span holds (None: the whole recording), with its place in `spans`, in any order.
+
+    The recording is decoded once, up to the last end. Only what open spans hold is in memory.
+
+    Raises:
+        SourceError: it cannot be opened, or holds nothing that can be decoded.
+    """
+    log_mel = settings.sound and settings.sound.log_mel
+    feature = LogMel(log_mel) if log_mel else None
+    takes = [_Take(nth, span, settings, feature) for nth, span in enumerate(spans)]
+    takes.sort(key=lambda take: take.start_ns)
+    is_open: list[_Take] = []
+    media = MediaSettings(url=str(path), pace="max")
+    reader = MediaFile(path.name, media, ManualClock(), rate_hz=settings.rate_hz)
+    with reader.read() as items:
+        for item in items:
+            if not isinstance(item, AudioChunk | VideoFrame):
+                continue
+            while takes and takes[0].start_ns < item.start_ns + _CHUNK_NS:
+                is_open.append(takes.pop(0))
+            for take in is_open:
+                take.add(item)
+            done = [take for take in is_open if take.is_past(item.start_ns)]
+            is_open = [take for take in is_open if not take.is_past(item.start_ns)]
+            for take in done:
+                yield take.nth, take.piece()
+            if not takes and not is_open:
+                return
+    for take in is_open + takes:
+        yield take.nth, take.piece()
+
+
+class _Take:
+    """What one span has got so far."""
+
+    def __init__(
+        self, nth: int, span: Span | None, settings: PieceSettings, feature: LogMel | None
+    ) -> None:
+        self.nth = nth
+        self.start_ns = span.start_ns if span else 0
+        self._end_ns = span.end_ns if span else None
+        self._settings = settings
+        self._feature = feature
+        self._chunks: list[AudioChunk] = []
+        self._pictures: list[Bytes] = []
+        self._at_ns: list[int] = []
+        self._slot = -1
+
+    def add(self, item: AudioChunk | VideoFrame) -> None:
+        """Take it where it lies inside."""
+        if self._ends_by(item.start_ns):
+            return
+        if isinstance(item, AudioChunk):
+            if self._settings.sound and item.end_ns > self.start_ns:
+                self._chunks.append(item)
+        elif self._settings.pictures and item.start_ns >= self.start_ns:
+            self._see(item, self._settings.pictures)
+
+    def is_past(self, at_ns: int) -> bool:
+        """Whether nothing that follows an item at `at_ns` can be inside."""
+        return self._ends_by(at_ns - _CHUNK_NS)
+
+    def piece(self) -> Piece:
+        """All of it."""
+        pictures = self._settings.pictures or PictureSettings()
+        n_channels = 3 if pictures.colour == "rgb" else 1
+        empty = np.zeros((0, pictures.height, pictures.width, n_channels), np.uint8)
+        samples, heard = self._samples()
+        at_ns = np.array(self._at_ns, np.int64)
+        seen = np.stack(self._pictures) if self._pictures else empty
+        if self._feature is None:
+            scaled = np.rint(samples * FULL_SCALE).clip(-32_768, 32_767).astype(np.int16)
+            return Piece(scaled, _runs(heard), seen, at_ns)
+        log_mel = self._feature(torch.from_numpy(samples)).numpy().astype(np.float16)
+        return Piece(log_mel, _runs(_frames_heard(heard, self._feature)), seen, at_ns)
+
+    def _ends_by(self, at_ns: int) -> bool:
+        return self._end_ns is not None and self._end_ns <= at_ns
+
+    def _see(self, frame: VideoFrame, settings: PictureSettings) -> None:
+        since_ns = frame.start_ns - self.start_ns
+        slot = (since_ns + _EARLY_NS) * settings.fps // NS_PER_SEC
+        if slot > self._slot:
+            self._slot = slot
+            self._pictures.append(_small(frame.image, settings))
+            self._at_ns.append(since_ns)
+
+    def _samples(self) -> tuple[Floats, NDArray[np.bool_]]:
+        """[n] from the start of the span to its end, and which of them were heard."""
+        if not self._chunks:
+            return np.zeros(0, np.float32), np.zeros(0, np.bool_)
+        rate_hz = self._settings.rate_hz
+        end_ns = self._end_ns if self._end_ns is not None else self._chunks[-1].end_ns
+        n_samples = ns_to_samples(end_ns - self.start_ns, rate_hz)
+        samples, heard = np.zeros(n_samples, np.float32), np.zeros(n_samples, np.bool_)
+        for chunk in self._chunks:
+            at = ns_to_samples(chunk.start_ns - self.start_ns, rate_hz)
+            inside = chunk.samples[max(0, -at) : max(0, n_samples - at)]
+            at = max(0, at)
+            samples[at : at + inside.size] = inside
+            heard[at : at + inside.size] = True
+        return samples, heard
+
+
+def _decoded(media: MediaInput, kind: StreamKind) -> Iterator[Decoded]:
+    while (some := media.decode(kind)) is not None:
+        yield from some
+
+
+def _reached_ns(path: Path, kind: StreamKind, until_ns: int) -> int:
+    """Where that stream ends, by the container's stamps; or the first end from `until_ns` on."""
+    reached_ns = 0
+    with MediaInput(str(path), {kind: None}, StageMetrics(path.name)) as media:
+        for one in _decoded(media, kind):
+            reached_ns = max(reached_ns, one.at_ns + one.duration_ns)
+            if reached_ns >= until_ns:
+                break
+    return reached_ns
+
+
+def _small(image: Image, settings: PictureSettings) -> Bytes:
+    """[height, width, 1 or 3], scaled down by averaging."""
+    rgb = image.rgb((settings.width, settings.height))
+    if settings.colour == "rgb":
+        return rgb
+    luma: Floats = rgb @ _BT601
+    return np.rint(luma).clip(0, 255).astype(np.uint8)[..., None]
+
+
+def _runs(flags: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """[n] -> [k, 2]: where it is true, as half-open runs."""
+    edges = np.diff(flags.astype(np.int8), prepend=0, append=0)
+    return np.stack((np.flatnonzero(edges > 0), np.flatnonzero(edges < 0)), axis=1)
+
+
+def _frames_heard(heard: NDArray[np.bool_], feature: LogMel) -> NDArray[np.bool_]:
+    """[n] -> [t]: whether all samples of a frame were heard."""
+    settings = feature.settings
+    lost = np.concatenate(([0], np.cumsum(~heard)))
+    starts = np.arange(settings.n_frames(heard.size)) * settings.n_hop
+    frames: NDArray[np.bool_] = lost[starts + settings.n_window] == lost[starts]
+    return frames
