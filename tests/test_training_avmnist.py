@@ -63,6 +63,8 @@ def test_examples_are_the_same_again_and_by_another_seed_others(
     one = data["test"][0]
     assert one.annotation.class_of("digit") == "7"  # MNIST's first test image
     assert (one.sound.shape, one.pictures.shape) == ((64, 64), (1, 28, 28, 1))
+    groups = {split: {item.annotation.group for item in data[split].items} for split in data}
+    assert groups["train"].isdisjoint(groups["val"] | groups["test"])
     assert np.array_equal(one.sound, again["test"][0].sound)
     assert np.array_equal(one.pictures, again["test"][0].pictures)
     assert not np.array_equal(one.sound, other["test"][0].sound)

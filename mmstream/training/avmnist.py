@@ -124,7 +124,7 @@ def read_avmnist(settings: AvMnistSettings, folder: Path) -> Mapping[Split, Exam
     items: dict[Split, list[Item]] = {split: [] for split in _SPLITS}
     for pair in pairs:
         label = Label(TASK, CLASSES[pair.digit])
-        annotation = Annotation(pair.split, (label,), group=pair.word.speaker)
+        annotation = Annotation(pair.split, (label,), group=pair.word.path.stem)
         items[pair.split].append(Item(pair.key, annotation))
     return {split: ExampleDataset(items[split], shards) for split in _SPLITS}
 
@@ -151,6 +151,7 @@ class _Maker:
         settings = self._settings
         words, noises = _words(settings), _noises(settings.data)
         origin = _origin(settings.data)
+        sizes = f"{settings.n_train} {settings.n_val} {N_COMPONENTS} {N_LOST} {LOST}"
         pairs = []
         for nth, split in enumerate(_SPLITS):
             spoken = [[word for word in words[split] if word.digit == digit] for digit in range(10)]
@@ -158,7 +159,7 @@ class _Maker:
             for image, digit in enumerate(self._labels[split].tolist()):
                 word = spoken[digit][rng.integers(len(spoken[digit]))]
                 noise = noises[split][rng.integers(len(noises[split]))]
-                of = f"{settings.seed} {settings.snr_db} {settings.n_train} {split} {image}"
+                of = f"{sizes} {settings.seed} {settings.snr_db} {split} {image}"
                 key = hashed(
                     _VERSION, origin, LOG_MEL.model_dump_json(), of, word.path.name, noise.name
                 )
@@ -296,6 +297,9 @@ def _origin(data: Path) -> str:
     """A digest of all files it is made of."""
     digest = blake2b(digest_size=16)
     for place in ("mnist", "fsdd/recordings", "esc10/audio"):
+        if not (data / place).is_dir():
+            msg = f"data: no folder {data / place}"
+            raise ConfigError(msg)
         for path in sorted((data / place).iterdir()):
             digest.update(f"{path.name} {digest_of(path)}\n".encode())
     return digest.hexdigest()

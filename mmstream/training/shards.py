@@ -8,7 +8,7 @@
 A piece is found by its key: a hash of the recording's bytes, the span and the settings. So what a
 manifest says of it (labels, splits, captions) may change, rows may come and go, and nothing is
 decoded again. A shard is written beside its place and renamed into it whole: whoever is
-interrupted goes on with the next. Shards that are damaged are set aside and made anew.
+interrupted goes on with the next. Shards that are damaged are removed and made anew.
 """
 
 import fcntl
@@ -150,7 +150,7 @@ def write_shards(
     """
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder):
-        _set_damaged_aside(folder)
+        _remove_damaged(folder)
         known = Shards(folder)
         missing = frozenset(key for key in keys if key not in known)
         batch: list[Keyed] = []
@@ -222,8 +222,8 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def _set_damaged_aside(folder: Path) -> None:
-    """Read every byte of every shard; those that are not as they were written do not count."""
+def _remove_damaged(folder: Path) -> None:
+    """Read every byte of every shard; those that are not as they were written go."""
     for place in _places(folder):
         try:
             _Shard(place).verify()
