@@ -4,6 +4,7 @@ import asyncio
 import gc
 import json
 import logging
+import shlex
 import sys
 from collections.abc import Sequence
 from datetime import datetime
@@ -34,12 +35,24 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+models = typer.Typer(help="Trained models.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(models, name="models")
+
 Config = Annotated[str, typer.Argument(metavar="CONFIG|RECIPE", help="A YAML file, or a name.")]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY.PATH=VALUE", help="Override a key of the configuration."),
 ]
 Web = Annotated[bool, typer.Option("--web/--no-web", help="Serve the web view (not there yet).")]
+JsonFile = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="Write the figures here too.")
+]
+Truth = Annotated[
+    Path,
+    typer.Argument(
+        metavar="TRUTH.tsv|CHECKPOINT", help="Labelled recordings, or a model for --manifest."
+    ),
+]
 Strict = Annotated[
     bool,
     typer.Option("--strict", help="Exit 3 when a source or broker is not reached at the start."),
@@ -127,7 +140,7 @@ def replay(
 
 @app.command()
 def evaluate(  # noqa: PLR0913 - each is an option of its own
-    truth: Annotated[Path, typer.Argument(metavar="TRUTH.tsv", help="Labelled recordings.")],
+    truth: Truth,
     recipe: Annotated[str, typer.Option(help="A YAML file, or a name.")] = "surveillance",
     media: Annotated[
         Path | None,
@@ -141,22 +154,33 @@ def evaluate(  # noqa: PLR0913 - each is an option of its own
         float,
         typer.Option(min=0, max=60, help="Seconds between an event and a truth that still match."),
     ] = 0.5,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write the figures here too.")
-    ] = None,
+    json_file: JsonFile = None,
     png_file: Annotated[
         Path | None, typer.Option("--png", metavar="FILE", help="Draw them here.")
     ] = None,
     *,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Test a trained model on the test split of this."),
+    ] = None,
     as_markdown: Annotated[
         bool, typer.Option("--markdown", help="Print the table as Markdown.")
     ] = False,
 ) -> None:
-    """Replay labelled recordings and lay the events beside the truth (docs/evaluate.md)."""
+    """Replay labelled recordings and lay the events beside the truth (docs/evaluate.md).
+
+    With --manifest: ask a trained model about the test split (docs/training.md).
+    """
     from mmstream.benchmarks import machine
     from mmstream.pipelines import evaluate as recipe_of_evaluate
     from mmstream.pipelines import scoreboard
 
+    if manifest is not None or truth.is_dir():
+        if manifest is None or overrides or labels:
+            msg = f"{truth}: a trained model needs --manifest, and has no --set and no --label"
+            raise ConfigError(msg)
+        _evaluate_model(truth, manifest, media, json_file, png_file, as_markdown=as_markdown)
+        return
     settings, folder, clock = _load(recipe, overrides), media or truth.parent, SystemClock()
     judged = recipe_of_evaluate.check(settings, truth, folder, labels or (), clock)
     files = [file for file in (json_file, png_file) if file is not None]
@@ -174,6 +198,43 @@ def evaluate(  # noqa: PLR0913 - each is an option of its own
 
         with recipe_of_evaluate.writing(png_file):
             chart.draw(report, png_file)
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="A training, or a table.")],
+    rows: Annotated[
+        list[str] | None, typer.Option("--row", help="Train only this one; may be repeated.")
+    ] = None,
+    media: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Where recordings are; by default as it is written."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Where results go; by default runs/CONFIG."),
+    ] = None,
+) -> None:
+    """Train models, test them, and write a report (docs/training.md)."""
+    from mmstream.benchmarks import machine
+    from mmstream.pipelines import train as recipe
+    from mmstream.pipelines.train_plan import check as check_plan
+    from mmstream.training import results
+
+    folder = out or Path("runs") / config.stem
+    places = [f"--{name}={place}" for name, place in (("media", media), ("out", out)) if place]
+    command = shlex.join(["mmstream", "train", str(config), *places])
+    try:
+        plan = check_plan(config, rows or (), media=media, folder=folder, command=command)
+        done = recipe.run(plan, machine.describe())
+    except KeyboardInterrupt:
+        again = shlex.join(f"--row={row}" for row in rows or ())
+        typer.echo(f"mmstream: stopped; go on with: {command} {again}".rstrip(), err=True)
+        raise typer.Exit(EXIT_FAILED) from None
+    if done is None:
+        typer.echo(f"rows are left; they are tested when all are trained: {command}")
+    else:
+        typer.echo(f"{results.plain(done.table)}\n\n{done.page}")
 
 
 @app.command()
@@ -213,6 +274,24 @@ def demo(
     asyncio.run(recipe.run(settings, SystemClock(), sys.stdout, seconds=seconds))
 
 
+@models.command("list")
+def list_models(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER")] = Path("runs"),
+) -> None:
+    """List the trained models in and below a folder."""
+    from mmstream.pipelines import models as recipe
+
+    typer.echo(recipe.listed(folder))
+
+
+@models.command()
+def info(folder: Annotated[Path, typer.Argument(metavar="FOLDER")]) -> None:
+    """Say what a trained model is, and whether its weights are whole."""
+    from mmstream.pipelines import models as recipe
+
+    typer.echo(recipe.described(folder))
+
+
 @app.command()
 def schema(
     name: Annotated[str, typer.Argument(help="A kind of message, or `config`.")] = "config",
@@ -230,14 +309,40 @@ def schema(
 @app.command()
 def bench(
     name: Annotated[str, typer.Argument(help="Which benchmark: overhead, drift, rtsp, senses.")],
-    json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write the figures here too.")
-    ] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Measure something beside a baseline in the same run."""
     from mmstream import benchmarks
 
     benchmarks.run(name, json_file)
+
+
+def _evaluate_model(
+    checkpoint: Path,
+    manifest: Path,
+    media: Path | None,
+    json_file: Path | None,
+    png_file: Path | None,
+    *,
+    as_markdown: bool,
+) -> None:
+    from mmstream.benchmarks import machine
+    from mmstream.pipelines import evaluate_model as recipe
+    from mmstream.pipelines.evaluate import check_outputs, writing
+
+    files = [file for file in (json_file, png_file) if file is not None]
+    check_outputs(files, [manifest])
+    said = recipe.run(checkpoint, manifest, media)
+    typer.echo(recipe.table(said, as_markdown=as_markdown))
+    if json_file is not None:
+        asked = {"checkpoint": str(checkpoint), "manifest": manifest.name}
+        tasks = [task.model_dump(mode="json") for task in recipe.tasks(said)]
+        record = {**asked, **machine.describe(), "tasks": tasks}
+        with writing(json_file):
+            json_file.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    if png_file is not None:
+        with writing(png_file):
+            recipe.draw(said, png_file)
 
 
 def _load(config: str, overrides: list[str] | None) -> "Configuration":

@@ -64,7 +64,7 @@ def load(path: Path, model: type[M], overrides: Sequence[str] = ()) -> M:
         except ConfigError as error:
             refused.append(str(error))
     problems = [
-        _Problem(node.place, ".".join(keys), node.problem)
+        Problem(node.place, ".".join(keys), node.problem)
         for keys, node in walk(root)
         if node.problem
     ]
@@ -77,13 +77,15 @@ def load(path: Path, model: type[M], overrides: Sequence[str] = ()) -> M:
         if not refused and not problems:
             return settings
     # Raised out here, so that no ValidationError with the values it saw hangs on the ConfigError.
-    problems += _problems(errors, root, model)
-    lines = [str(problem) for problem in sorted(problems, key=_Problem.order)]
+    problems += problems_of(errors, root, model)
+    lines = [str(problem) for problem in sorted(problems, key=Problem.order)]
     raise ConfigError(mask_credentials("\n".join(lines + refused)))
 
 
 @dataclass(frozen=True, slots=True)
-class _Problem:
+class Problem:
+    """One thing that is wrong, and where."""
+
     place: Place
     keys: str
     """The key path with dots; empty: the whole file."""
@@ -118,7 +120,8 @@ class _Spot:
         return self.node.secret or SecretStr in self.kinds or SecretBytes in self.kinds
 
 
-def _problems(errors: Sequence[ErrorDetails], root: Node, model: type[Settings]) -> list[_Problem]:
+def problems_of(errors: Sequence[ErrorDetails], root: Node, model: type[Settings]) -> list[Problem]:
+    """What pydantic found wrong with the tree at `root`, in the words of this module."""
     secrets = [node.written for _, node in walk(root) if node.secret and node.written]
     spots = [_spot(root, model, error) for error in errors]
     wrong_within = {spot.keys[:n] for spot in spots for n in range(len(spot.keys))}
@@ -133,7 +136,7 @@ def _problems(errors: Sequence[ErrorDetails], root: Node, model: type[Settings])
         if text not in here:
             here.append(text)
     # Several at one place are the alternatives of a union, none of which fits.
-    return [_Problem(place, keys, "; or ".join(here)) for (place, keys), here in texts.items()]
+    return [Problem(place, keys, "; or ".join(here)) for (place, keys), here in texts.items()]
 
 
 def _spot(root: Node, model: type[Settings], error: ErrorDetails) -> _Spot:

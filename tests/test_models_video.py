@@ -38,6 +38,22 @@ def test_bytes_are_the_same_as_floats() -> None:
 
 
 @torch.no_grad()
+def test_a_token_is_made_of_its_frame_and_those_just_before() -> None:
+    torch.manual_seed(0)
+    settings = VideoSettings(n_dims=8, widths=(4, 8), n_grid=2, n_seen=3, is_deep=False)
+    encoder = VideoEncoder(settings).eval()
+    images = torch.rand(1, 8, 1, 16, 16)
+    there, at_secs = torch.ones(1, 8, dtype=torch.bool), torch.zeros(1, 8)
+    before = encoder(images, there, at_secs).values
+    images[0, 4] = 1 - images[0, 4]
+    changed = (encoder(images, there, at_secs).values != before).any(dim=2)[0]
+    assert changed.tolist() == [False] * 4 + [True] * 3 + [False]
+    # A stream that keeps two frames gives the same.
+    later = encoder(images[:, 3:], there[:, 3:], at_secs[:, 3:]).values[:, 2:]
+    torch.testing.assert_close(later, encoder(images, there, at_secs).values[:, 5:])
+
+
+@torch.no_grad()
 def test_where_something_is_seen_matters() -> None:
     images = torch.zeros(1, 2, 1, 16, 16)
     images[0, 0, 0, 2:6, 2:6] = 1

@@ -101,6 +101,7 @@ class _LogPower:
 class AudioSettings(Settings):
     """An encoder of sound."""
 
+    type: Literal["own"] = "own"
     front_end: FrontEnd = LogMelFront(n_mels=64)
     """What a frame of sound is."""
     n_stack: int = Field(default=4, ge=1)

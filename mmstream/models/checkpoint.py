@@ -134,7 +134,7 @@ def read(
         ScorerError: a file is missing or is something else, the task or rate is another, the
             weights are pickled, or random and that is not allowed; the text names what.
     """
-    _refuse_pickle(folder)
+    refuse_pickle(folder)
     written = _bytes(folder / CONFIG)
     try:
         config = _Config.model_validate_json(written)
@@ -160,7 +160,12 @@ def read(
     return Checkpoint(_content_id(written, packed), folder, config.identity, settings, weights)
 
 
-def _refuse_pickle(path: Path) -> None:
+def refuse_pickle(path: Path) -> None:
+    """Let pass a folder that has safetensors, and a file or folder with no pickle.
+
+    Raises:
+        ScorerError: all it offers are files that may run code when they are read.
+    """
     if path.is_dir():
         pickled = sorted(file.name for file in path.iterdir() if file.suffix in _PICKLED)
         pickled = [] if (path / WEIGHTS).is_file() else pickled

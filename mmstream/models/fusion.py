@@ -96,6 +96,10 @@ class Fused:
     gates: Tensor | None
     """[b, n_modalities] in 0..1, in the order of `settings.modalities`: how much each counts; they
     sum to 1 over the present, the absent have 0. None: this fusion has no gates."""
+    context: Tensor
+    """[b, t, d]: the tokens that a question may look at, as far as this fusion has mixed them."""
+    context_present: Tensor
+    """[b, t] bool: which of them are there; an absent token is where a modality is not."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -189,7 +193,7 @@ class ConcatFusion(Fusion):
 
     def _fused(self, parts: list[_Part]) -> Fused:
         pooled = [pool(part) for pool, part in zip(self.pools, parts, strict=True)]
-        return Fused(self.network(torch.cat(pooled, dim=1)), None)
+        return Fused(self.network(torch.cat(pooled, dim=1)), None, *_beside_each_other(parts))
 
 
 class WeightedFusion(Fusion):
@@ -218,7 +222,8 @@ class WeightedFusion(Fusion):
         lowest = torch.finfo(scores.dtype).min  # not -inf: a row without any would be NaN
         gates = scores.masked_fill(~some, lowest).softmax(dim=1) * some
         summed = (gates[..., None] * torch.stack(pooled, dim=1)).sum(dim=1)
-        return Fused(self.network(summed.to(pooled[0].dtype)), gates)
+        embedding = self.network(summed.to(pooled[0].dtype))
+        return Fused(embedding, gates, *_beside_each_other(parts))
 
 
 class DeepFusion(Fusion):
@@ -239,7 +244,8 @@ class DeepFusion(Fusion):
         mask = everywhere(present)
         for block in self.blocks:
             x = block(x, mask)
-        return Fused(self.norm(x[:, 0]), None)
+        x = self.norm(x)
+        return Fused(x[:, 0], None, x[:, 1:], present[:, 1:])
 
 
 class BottleneckFusion(Fusion):
@@ -281,7 +287,9 @@ class BottleneckFusion(Fusion):
             ]
             xs = [x[:, n_between:] for x in both]
             between = torch.stack([x[:, :n_between] for x in both]).mean(dim=0)
-        return Fused(self.norm(torch.stack([x[:, 0] for x in xs]).mean(dim=0)), None)
+        embedding = self.norm(torch.stack([x[:, 0] for x in xs]).mean(dim=0))
+        context = self.norm(torch.cat([x[:, 1:] for x in xs], dim=1))
+        return Fused(embedding, None, context, torch.cat([part.present for part in parts], dim=1))
 
 
 def build_fusion(settings: ConcatSettings | WeightedSettings | DeepSettings) -> Fusion:
@@ -352,6 +360,12 @@ def _latest(there: list[Tokens]) -> Tensor:
         return at_secs.new_zeros(at_secs.shape[0])
     latest = at_secs.masked_fill(~known, -torch.inf).amax(dim=1)
     return torch.where(known.any(dim=1), latest, 0.0)
+
+
+def _beside_each_other(parts: list[_Part]) -> tuple[Tensor, Tensor]:
+    """The tokens of all, [b, t, d], and which are there, [b, t]."""
+    x = torch.cat([part.x for part in parts], dim=1)
+    return x, torch.cat([part.present for part in parts], dim=1)
 
 
 def _blocks(settings: DeepSettings) -> nn.ModuleList:

@@ -6,7 +6,7 @@ as [UNK]; there is no [CLS] and no [SEP], the fusion has a summary of its own.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -113,6 +113,7 @@ def _letters_within(text: str) -> set[str]:
 class TextSettings(Settings):
     """An encoder of texts."""
 
+    type: Literal["own"] = "own"
     n_words: int = Field(ge=2)
     """Pieces in the vocabulary."""
     n_dims: int = Field(default=128, ge=1)

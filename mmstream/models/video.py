@@ -1,11 +1,13 @@
 """Pictures -> tokens: one for each frame, from a small convolutional network.
 
-Each frame is encoded on its own, so that a stream encodes it once however many windows it is in.
+A token is made of its frame and of `n_seen - 1` before it, so a stream encodes each frame once,
+however many windows it is in. Before the first frame, and where one is not there, all is grey.
 """
 
 from itertools import pairwise
-from typing import Annotated
+from typing import Annotated, Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -20,6 +22,7 @@ _GROUPS = 4
 class VideoSettings(Settings):
     """A small convolutional encoder of frames."""
 
+    type: Literal["own"] = "own"
     n_channels: int = Field(default=1, ge=1, le=3)
     """1: luma; 3: red, green, blue."""
     n_dims: int = Field(default=128, ge=1)
@@ -30,6 +33,11 @@ class VideoSettings(Settings):
     """Filters of each stage, multiples of 4; each stage halves the picture."""
     n_grid: int = Field(default=4, ge=1)
     """The last stage is averaged in n_grid x n_grid fields, so that where things are is kept."""
+    n_seen: int = Field(default=1, ge=1)
+    """Frames that a token is made of: its own and those before it, so that it knows of motion
+    (after the first layer of LipNet, Assael et al. 2016)."""
+    is_deep: bool = True
+    """Two convolutions in a stage; one costs a quarter, and is enough for a mouth."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Share of numbers zeroed in training."""
 
@@ -41,9 +49,10 @@ class VideoEncoder(nn.Module):
         """Random weights."""
         super().__init__()
         self.settings = settings
-        ins = (settings.n_channels, *settings.widths)
+        ins = (settings.n_channels * settings.n_seen, *settings.widths)
+        stage = _stage if settings.is_deep else _shallow_stage
         self.stages = nn.Sequential(
-            *(_stage(n_in, n_out) for n_in, n_out in pairwise(ins)),
+            *(stage(n_in, n_out) for n_in, n_out in pairwise(ins)),
             nn.AdaptiveAvgPool2d(settings.n_grid),
             nn.Flatten(),
             nn.Dropout(settings.dropout),
@@ -74,8 +83,25 @@ class VideoEncoder(nn.Module):
         if n_batch * n_frames == 0:
             values = pixels.new_zeros(n_batch, n_frames, self.settings.n_dims)
         else:
+            pixels = _with_earlier(pixels, self.settings.n_seen)
             values = self.stages(pixels.flatten(0, 1)).unflatten(0, (n_batch, n_frames))
         return Tokens(blank(values, present), present, at_secs)
+
+
+def _with_earlier(pixels: Tensor, n_seen: int) -> Tensor:
+    """[b, t, c, h, w] -> [b, t, n_seen * c, h, w]: each frame's own channels are the last."""
+    n_frames = pixels.shape[1]
+    before = pixels.new_zeros(pixels.shape[0], n_seen - 1, *pixels.shape[2:])
+    padded = torch.cat((before, pixels), dim=1)
+    return torch.cat([padded[:, i : i + n_frames] for i in range(n_seen)], dim=2)
+
+
+def _shallow_stage(n_in: int, n_out: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(n_in, n_out, kernel_size=3, stride=2, padding=1),
+        nn.GroupNorm(_GROUPS, n_out),
+        nn.GELU(),
+    )
 
 
 def _stage(n_in: int, n_out: int) -> nn.Sequential:

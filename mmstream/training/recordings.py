@@ -6,6 +6,7 @@ of a manifest means what it means in a replay of the same file.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import Final, Literal
@@ -34,6 +35,7 @@ from mmstream.media import (
 )
 from mmstream.metrics import StageMetrics
 from mmstream.sources.media import MediaFile, MediaSettings
+from mmstream.training.mouths import MouthFinder, cut_square
 
 FULL_SCALE: Final = 16_384
 """What a sample of 1.0 is stored as: lossy codecs overshoot, GRID's clips up to 1.43."""
@@ -63,6 +65,9 @@ class PictureSettings(Settings):
     """At most so many in a second: the first that starts in each 1 / fps of the span."""
     colour: Literal["luma", "rgb"] = "luma"
     """luma: one byte per pixel, 0..255 (BT.601)."""
+    part: Literal["whole", "mouth"] = "whole"
+    """mouth: a square around the mouth of a face that is turned to the camera, at the same place in
+    all pictures of a span; a span without a face has none. They wait in memory for its end."""
 
 
 class PieceSettings(Settings):
@@ -199,6 +204,8 @@ class _Take:
         self._settings = settings
         self._feature = feature
         self._chunks: list[AudioChunk] = []
+        self._images: list[Image] = []
+        """That wait for a mouth to be found."""
         self._pictures: list[Bytes] = []
         self._at_ns: list[int] = []
         self._slot = -1
@@ -223,7 +230,9 @@ class _Take:
         n_channels = 3 if pictures.colour == "rgb" else 1
         empty = np.zeros((0, pictures.height, pictures.width, n_channels), np.uint8)
         samples, heard = self._samples()
-        at_ns = np.array(self._at_ns, np.int64)
+        if self._images:
+            self._pictures = _mouths(self._images, pictures)
+        at_ns = np.array(self._at_ns[: len(self._pictures)], np.int64)
         seen = np.stack(self._pictures) if self._pictures else empty
         if self._feature is None:
             scaled = np.rint(samples * FULL_SCALE).clip(-32_768, 32_767).astype(np.int16)
@@ -239,8 +248,11 @@ class _Take:
         slot = (since_ns + _EARLY_NS) * settings.fps // NS_PER_SEC
         if slot > self._slot:
             self._slot = slot
-            self._pictures.append(_small(frame.image, settings))
             self._at_ns.append(since_ns)
+            if settings.part == "mouth":
+                self._images.append(frame.image)
+            else:
+                self._pictures.append(_small(frame.image, settings))
 
     def _samples(self) -> tuple[Floats, NDArray[np.bool_]]:
         """[n] from the start of the span to its end, and which of them were heard."""
@@ -277,7 +289,26 @@ def _reached_ns(path: Path, kind: StreamKind, until_ns: int) -> int:
 
 def _small(image: Image, settings: PictureSettings) -> Bytes:
     """[height, width, 1 or 3], scaled down by averaging."""
-    rgb = image.rgb((settings.width, settings.height))
+    return _coloured(image.rgb((settings.width, settings.height)), settings)
+
+
+@cache
+def _mouth_finder() -> MouthFinder:
+    return MouthFinder()
+
+
+def _mouths(images: Sequence[Image], settings: PictureSettings) -> list[Bytes]:
+    """The mouth in all of them; none where there is no face."""
+    square = _mouth_finder().find([image.luma for image in images])
+    if square is None:
+        return []
+    size = (settings.width, settings.height)
+    cuts = (cut_square(image.rgb(), square, width=size[0], height=size[1]) for image in images)
+    return [_coloured(cut, settings) for cut in cuts]
+
+
+def _coloured(rgb: Bytes, settings: PictureSettings) -> Bytes:
+    """[h, w, 3] -> [h, w, 1 or 3]."""
     if settings.colour == "rgb":
         return rgb
     luma: Floats = rgb @ _BT601

@@ -1,0 +1,1 @@
+"""Tables of trainings, the manifests they read, and what made those."""

@@ -1,0 +1,299 @@
+"""Examples -> a batch: changed where asked for, padded to one length, with features of sound.
+
+What is random about an example is drawn by seed, epoch and its index: it does not matter who asks,
+in which batch, or whether the training was interrupted before.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from mmstream.config import Settings
+from mmstream.errors import ConfigError, ScorerError
+from mmstream.features.audio import Feature, StftSettings
+from mmstream.models.heads import ClassifierSettings
+from mmstream.models.mmt import ANSWER, Inputs, MmtSettings
+from mmstream.training.dataset import Example, ExampleDataset, shuffled, targets
+from mmstream.training.reading import Words
+
+Change = Callable[[Example], Example]
+"""What is done to an example before it is in a batch."""
+
+_AT_ONCE: Final = 8
+"""Sounds whose features are taken together: of 64 at once each takes up to 4 times as long."""
+_SHIFT, _MASK = 2, 3  # purposes, as in mmstream.training.noise
+
+
+class AugmentSettings(Settings):
+    """Changes to training examples that leave their labels true."""
+
+    n_masks: int = Field(default=0, ge=0)
+    """Of time, and as many of frequency, after Park et al. 2019 (SpecAugment), section 2."""
+    widest_time: float = Field(default=0.2, gt=0, le=1)
+    """Of a mask, as a share of the example's frames."""
+    widest_bands: int = Field(default=8, ge=1)
+    """Of a mask."""
+    shift_pixels: int = Field(default=0, ge=0)
+    """How far pictures are moved, at most, either way; all of an example the same."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """What a model takes, and what is true."""
+
+    inputs: Inputs
+    targets: Mapping[str, Tensor]
+    """[b] int64 by task: the place of the class, `UNKNOWN` where it is not known."""
+    indices: tuple[int, ...]
+    """The place of each example in its data set."""
+    names: tuple[str, ...]
+    """The same for people: with the group, where there is one."""
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same on another device."""
+        there = {task: target.to(device) for task, target in self.targets.items()}
+        return Batch(self.inputs.to(device), there, self.indices, self.names)
+
+
+class Shift:
+    """Moves the pictures of an example by a few pixels; what comes in repeats the edge."""
+
+    def __init__(self, n_most: int, *, seed: int, epoch: int) -> None:
+        """By at most `n_most` pixels."""
+        self._n_most = n_most
+        self._seed = (_SHIFT, seed, epoch)
+
+    def __call__(self, example: Example) -> Example:
+        """The example, moved."""
+        rng = np.random.default_rng((*self._seed, example.index))
+        down, right = rng.integers(-self._n_most, self._n_most + 1, size=2).tolist()
+        _, height, width, _ = example.pictures.shape
+        rows = np.clip(np.arange(height) - down, 0, height - 1)
+        columns = np.clip(np.arange(width) - right, 0, width - 1)
+        moved = example.pictures.take(rows, axis=1).take(columns, axis=2)
+        return replace(example, pictures=moved)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Masks:
+    """Hides stretches of time and bands of frequency from features."""
+
+    settings: AugmentSettings
+    fill: Tensor
+    """[f]: what stands there instead, the mean of the training frames."""
+    seed: int
+    epoch: int
+
+    def __call__(self, frames: Tensor, indices: Sequence[int], lengths: Sequence[int]) -> None:
+        """Mask [b, t, f] in place, of which `lengths` [b] frames are there."""
+        n_bands = frames.shape[2]
+        for row, index, n_frames in zip(frames, indices, lengths, strict=True):
+            rng = np.random.default_rng((_MASK, self.seed, self.epoch, index))
+            n_longest = int(self.settings.widest_time * n_frames)
+            n_widest = min(self.settings.widest_bands, n_bands)
+            for _ in range(self.settings.n_masks):
+                start, end = _stretch(n_longest, n_frames, rng)
+                row[start:end] = self.fill
+                low, high = _stretch(n_widest, n_bands, rng)
+                row[:, low:high] = self.fill[low:high]
+
+
+class Collator:
+    """Examples -> Batch, for a model."""
+
+    def __init__(
+        self,
+        model: MmtSettings,
+        words: Words | None = None,
+        changes: Sequence[Change] = (),
+        masks: Masks | None = None,
+    ) -> None:
+        """Take what `model` takes.
+
+        Args:
+            model: which modalities, the front end of the sound, the tasks.
+            words: what reads; None where the model reads nothing.
+            changes: made to each example first, in order.
+            masks: laid over the frames of the sound.
+        """
+        self._modalities = model.fusion.modalities
+        self._tasks = tasks_of(model)
+        self._words = words
+        self._changes = tuple(changes)
+        self._masks = masks
+        self._front: Feature | None = model.audio.front_end.build() if model.audio else None
+
+    def __call__(self, examples: Sequence[Example]) -> Batch:
+        """The batch of at least one example.
+
+        Raises:
+            ScorerError: sounds are of another kind or rate than the model takes.
+        """
+        for change in self._changes:
+            examples = [change(example) for example in examples]
+        indices = tuple(example.index for example in examples)
+        annotations = [example.annotation for example in examples]
+        frames, frames_present = self._sound(examples)
+        images, images_present, at_secs = self._sight(examples)
+        inputs = Inputs(
+            frames=frames,
+            frames_present=frames_present,
+            images=images,
+            images_present=images_present,
+            images_at_secs=at_secs,
+            words=self._words.text(annotations) if self._words else None,
+            question=self._words.question(annotations) if self._words else None,
+        )
+        true = {task: targets(annotations, task, head.labels) for task, head in self._tasks.items()}
+        return Batch(inputs, true, indices, tuple(map(_name, examples)))
+
+    def _sound(self, examples: Sequence[Example]) -> tuple[Tensor, Tensor] | tuple[None, None]:
+        """Frames [b, t, f] and whether they are there [b, t]."""
+        if self._front is None or not any(len(example.sound) for example in examples):
+            return None, None
+        whole = next(example.sound for example in examples if len(example.sound))
+        sounds, heard = _padded([example.sound for example in examples], whole.shape[1:])
+        heard &= _padded([example.heard for example in examples], ())[0]
+        if whole.ndim == 1:
+            frames = torch.cat([self._front(part) for part in torch.split(sounds, _AT_ONCE)])
+            heard = _frames_heard(heard, self._front.settings)
+        else:
+            frames = sounds
+        if self._masks is not None:
+            lengths = heard.sum(dim=1).tolist()
+            self._masks(frames, [example.index for example in examples], lengths)
+        return frames, heard
+
+    def _sight(
+        self, examples: Sequence[Example]
+    ) -> tuple[Tensor, Tensor, Tensor] | tuple[None, None, None]:
+        """Pictures [b, t, c, h, w], whether they are there [b, t], and when [b, t]."""
+        if "video" not in self._modalities or not any(len(one.pictures) for one in examples):
+            return None, None, None
+        whole = next(example.pictures for example in examples if len(example.pictures))
+        pictures, present = _padded([example.pictures for example in examples], whole.shape[1:])
+        at_secs, _ = _padded([example.at_secs for example in examples], ())
+        return pictures.permute(0, 1, 4, 2, 3), present, at_secs
+
+
+class Swapped(Dataset[Example]):
+    """Examples with each other's sound: of another class of `task`, drawn by the seed.
+
+    What sound and pictures say then is in conflict; annotations are those of the pictures.
+
+    Raises:
+        ConfigError: all are of one class.
+    """
+
+    def __init__(self, examples: ExampleDataset, task: str, *, seed: int) -> None:
+        """Pair all of `examples`."""
+        self._examples = examples
+        names = [item.annotation.class_of(task) for item in examples.items]
+        if len(set(names)) < 2:  # noqa: PLR2004 - two make a conflict
+            msg = f"swapped sounds need two classes of {task}: got {names[:1]}"
+            raise ConfigError(msg)
+        self.sounds = _partners(names, shuffled(len(names), seed=seed, epoch=0))
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    def __getitem__(self, index: int) -> Example:
+        """The example at that place, with another's sound."""
+        other = self._examples[self.sounds[index]]
+        return replace(self._examples[index], sound=other.sound, heard=other.heard)
+
+
+def loader(
+    examples: Dataset[Example], order: Sequence[int], collate: Collator, *, n_batch: int
+) -> Iterable[Batch]:
+    """Batches of the examples in that order; the last may be smaller."""
+    # A generator of its own: by default iterating draws from the one that dropout draws from.
+    return DataLoader(
+        examples,
+        batch_size=n_batch,
+        sampler=order,
+        collate_fn=collate,
+        generator=torch.Generator(),
+    )
+
+
+def tasks_of(model: MmtSettings) -> Mapping[str, ClassifierSettings]:
+    """The heads that have logits, by task, the question's by `ANSWER`."""
+    asked = {ANSWER: model.question.answers} if model.question else {}
+    return {**model.heads, **asked}
+
+
+def frame_statistics(batches: Iterable[Batch]) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation [f] of all frames that are there.
+
+    Raises:
+        ScorerError: there are none, or some are not finite; the text names the examples.
+    """
+    n, total, squares = 0, torch.zeros(()), torch.zeros(())
+    for batch in batches:
+        frames, present = batch.inputs.frames, batch.inputs.frames_present
+        if frames is not None and present is not None:
+            finite = frames.isfinite().all(dim=2).logical_or(~present).all(dim=1).tolist()
+            if not all(finite):
+                wrong = [name for name, fine in zip(batch.names, finite, strict=True) if not fine]
+                msg = f"the sound is not finite of the training examples {', '.join(wrong)}"
+                raise ScorerError(msg)
+            there = frames[present].double()
+            n += len(there)
+            total, squares = total + there.sum(dim=0), squares + there.square().sum(dim=0)
+    if n == 0:
+        msg = "no training example has sound that is as long as one frame"
+        raise ScorerError(msg)
+    mean = total / n
+    return mean.float(), (squares / n - mean.square()).clamp(min=0).sqrt().float()
+
+
+def _name(example: Example) -> str:
+    group = example.annotation.group
+    return f"{example.index} ({group})" if group else str(example.index)
+
+
+def _padded(arrays: Sequence[np.ndarray], shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """[b, n, *shape] with zeros behind, and which of [b, n] are no padding."""
+    kind = next((array.dtype for array in arrays if len(array)), arrays[0].dtype)
+    whole = np.zeros((len(arrays), max(map(len, arrays)), *shape), kind)
+    present = np.zeros(whole.shape[:2], np.bool_)
+    for row, there, array in zip(whole, present, arrays, strict=True):
+        if len(array):
+            row[: len(array)] = array
+            there[: len(array)] = True
+    return torch.from_numpy(whole), torch.from_numpy(present)
+
+
+def _frames_heard(heard: Tensor, settings: StftSettings) -> Tensor:
+    """[b, n] -> [b, t]: whether all samples of a frame were heard."""
+    if heard.shape[1] < settings.n_window:
+        return heard[:, :0]
+    return heard.unfold(1, settings.n_window, settings.n_hop).all(dim=2)
+
+
+def _stretch(n_longest: int, n: int, rng: np.random.Generator) -> tuple[int, int]:
+    """Somewhere in 0..n, at most `n_longest` long."""
+    length = int(rng.integers(n_longest + 1))
+    start = int(rng.integers(n - length + 1))
+    return start, start + length
+
+
+def _partners(names: Sequence[str | None], order: Sequence[int]) -> tuple[int, ...]:
+    """For each, the next one after it in `order`, and round again, that has another name."""
+    place = {index: nth for nth, index in enumerate(order)}
+    n = len(order)
+    return tuple(
+        next(
+            order[(place[index] + step) % n]
+            for step in range(1, n)
+            if names[order[(place[index] + step) % n]] != name
+        )
+        for index, name in enumerate(names)
+    )

@@ -1,0 +1,37 @@
+"""Ctrl-C, asked for between two steps, where everything can be saved."""
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class Asked(Exception):  # noqa: N818 - no error
+    """Ctrl-C was pressed."""
+
+
+@contextmanager
+def noted_ctrl_c() -> Iterator[Callable[[], None]]:
+    """What raises `Asked` once Ctrl-C was pressed; pressed again, it strikes at once.
+
+    Outside of the main thread Ctrl-C is somebody else's, and nothing is raised.
+    """
+    pressed: list[int] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        pressed.append(number)
+        signal.signal(signal.SIGINT, before)
+
+    def check() -> None:
+        if pressed:
+            raise Asked
+
+    try:
+        before = signal.signal(signal.SIGINT, note)
+    except ValueError:
+        yield check
+        return
+    try:
+        yield check
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,121 @@
+"""Evaluate a trained model on the test split of a manifest that its training need not have known.
+
+manifest -> shards -> batches -> model -> predictions
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from mmstream.errors import ConfigError
+from mmstream.pipelines.train_plan import SETTINGS
+from mmstream.pipelines.train_progress import showing
+from mmstream.training import report_pictures, results
+from mmstream.training.loop import BEST
+from mmstream.training.manifest import read_manifest
+from mmstream.training.predict import load, predict
+from mmstream.training.predictions import Predictions
+from mmstream.training.settings import ManifestData, TrainSettings
+
+COLUMNS: Final = ("task", "n", "accuracy", "standard error", "cross-entropy", "confidence", "gates")
+
+
+class Task(BaseModel):
+    """What a model said of one task."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    figures: results.Figures
+    classes: tuple[str, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    """How many of each true class (row) were said to be of each class (column)."""
+
+
+def checkpoint_in(folder: Path) -> Path:
+    """Where the checkpoint is: in the folder, or in `best` below it, as a training leaves it."""
+    below = folder / BEST
+    return below if below.is_dir() and not (folder / SETTINGS).exists() else folder
+
+
+def run(checkpoint: Path, manifest: Path, media: Path | None) -> tuple[Predictions, ...]:
+    """What the model in `checkpoint` says of the test split, task by task.
+
+    Raises:
+        ConfigError: the training was of other data than a manifest's, or the manifest is wrong.
+        SourceError: a recording cannot be read.
+        ScorerError: the model cannot be loaded.
+    """
+    folder = checkpoint_in(checkpoint)
+    settings = _settings(folder / SETTINGS)
+    if not isinstance(settings.data, ManifestData):
+        msg = (
+            f"{folder}: was trained on {settings.data.type}; only a manifest's models can be asked"
+        )
+        raise ConfigError(msg)
+    trained = load(settings, folder)
+    data = settings.data.model_copy(update={"path": manifest, "media": media})
+    if not any(entry.annotation.split == "test" for entry in read_manifest(data)):
+        msg = f"{manifest}: no examples in the split 'test'"
+        raise ConfigError(msg)
+    plain = settings.model_copy(update={"data": data, "noise": None})
+    with showing() as begin, TemporaryDirectory() as shards:
+        corpus = plain.read(Path(shards), begin(folder.parent.name, "decoding").counted)
+        said = predict(trained, corpus, "test")
+    return tuple(said.values())
+
+
+def tasks(said: Sequence[Predictions]) -> tuple[Task, ...]:
+    """All figures, for a file."""
+    return tuple(
+        Task(
+            figures=results.figures(results.AS_IT_IS, one),
+            classes=one.classes,
+            confusion=tuple(tuple(row) for row in one.confusion.tolist()),
+        )
+        for one in said
+    )
+
+
+def table(said: Sequence[Predictions], *, as_markdown: bool) -> str:
+    """A row for each task."""
+    rows = [_cells(results.figures(results.AS_IT_IS, one)) for one in said]
+    lay = results.as_markdown if as_markdown else results.aligned
+    return "\n".join(lay((COLUMNS, *rows)))
+
+
+def draw(said: Sequence[Predictions], path: Path) -> None:
+    """Write the confusion of each task as PNG, of several with the task in the name.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    for one in said:
+        place = path if len(said) == 1 else path.with_stem(f"{path.stem}-{one.task}")
+        title = f"{one.task}: {100 * one.accuracy:.1f} % of {len(one)}"
+        place.write_bytes(report_pictures.confusion(one, title))
+
+
+def _cells(one: results.Figures) -> tuple[str, ...]:
+    return (
+        one.task,
+        str(one.n),
+        f"{100 * one.accuracy:.1f}",
+        f"{100 * one.standard_error:.1f}",
+        f"{one.cross_entropy:.3f}",
+        f"{100 * one.confidence:.1f}",
+        ", ".join(f"{name} {gate:.2f}" for name, gate in one.gates.items()) or "-",
+    )
+
+
+def _settings(path: Path) -> TrainSettings:
+    try:
+        return TrainSettings.model_validate_json(path.read_bytes())
+    except OSError as error:
+        msg = f"{path}: cannot be read: {error.strerror}; allowed: what `mmstream train` finished"
+        raise ConfigError(msg) from None
+    except ValidationError:
+        msg = f"{path}: not the settings of a training"
+        raise ConfigError(msg) from None
