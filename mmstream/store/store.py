@@ -1,0 +1,319 @@
+"""The writer of an event log: spool, journal of open events, eviction.
+
+    append          on disk when it returns        events, alerts, final captions, in order
+    waiting         what no broker has yet, oldest first, also from earlier boots
+    mark_delivered  a broker has it: from now on it is history
+    open_events     what an earlier boot left open: to be ended before anything new is said
+    evict           keeps the file bounded
+
+**What is promised.** `append` waits until the disk says that it has the transaction (WAL with
+`synchronous = FULL`): neither `kill -9` nor a power cut loses what it returned a key for. That
+costs a sync per transaction, so append what has come together. All else is written with
+`synchronous = NORMAL`: after a power cut a message may count as waiting again that was delivered,
+and come twice; after `kill -9` not even that.
+"""
+
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from mmstream.errors import StateError, StoreCorruptError, StoreError
+from mmstream.messages import NumberedStamp, Published, iso_utc
+from mmstream.metrics import StageMetrics
+from mmstream.store import schema
+from mmstream.store.database import (
+    FileLock,
+    close_quietly,
+    connect_writer,
+    number,
+    quick_check,
+    set_aside,
+    telling,
+    transaction,
+)
+from mmstream.store.eviction import Evicted, Limits, evict_step, used_bytes
+from mmstream.store.records import Facts, facts_of, to_published
+
+MAX_FREE_PAGES: Final = 256
+"""Free pages (1 MiB) that the file may keep for what comes next; beyond them it shrinks."""
+MAX_STEPS: Final = 64
+"""Steps of eviction in one call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spooled:
+    """A message that no broker has acknowledged yet."""
+
+    key: int
+    """Rises in the order in which messages were appended, over boots; never given twice."""
+    message: Published
+    """As it was appended: with the `boot_id` and `seq` of its own boot."""
+
+
+class Store:
+    """One event log, open for writing; used on one thread."""
+
+    def __init__(self, path: Path, limits: Limits, *, now_ns: int) -> None:
+        """Open the file, or make it; a damaged one is set aside and a new one begun.
+
+        The whole file is checked (about 0.1 s per 100 MB from memory, else as fast as the disk
+        reads). Its folder must be there. `now_ns` (UTC, since 1970) goes into the name of a file
+        that is set aside.
+
+        Raises:
+            StoreError: another process writes it; it is no store, or one of a newer mmstream; it
+                cannot be written. The text names the file and says what to do.
+            DiskFullError: there is no room for a new one.
+        """
+        self.path = path
+        self.set_aside: Path | None = None
+        """Where the damaged file is now, if that is what was found; to be told to people."""
+        self.metrics = StageMetrics("store")
+        """`n_in` were appended, `n_out` delivered. Dropped, before a broker had them: `spool_age`,
+        `spool_size`, `unreadable` (of another version of mmstream). History that is gone, no loss:
+        `log_age`, `log_size`."""
+        self._limits = limits
+        self._cut: set[str] = set()
+        """Open events that were evicted unsent."""
+        self._lock = FileLock(path)
+        try:
+            self._connection = self._opened(now_ns)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def append(self, messages: Sequence[Published], *, now_ns: int) -> tuple[int | None, ...]:
+        """Put messages at the end of the spool, all or none; on disk when it returns.
+
+        Gives the key of each, rising. None: the event's start was evicted unsent, so the rest of it
+        must not be published either (counted as `spool_size`).
+
+        Raises:
+            StateError: one need not arrive, or was appended before.
+            DiskFullError: nothing was written; append again later.
+            StoreError: nothing was written; the file cannot be used.
+        """
+        cut = set(self._cut)
+        with telling(self.path):
+            self._connection.execute("PRAGMA synchronous = FULL")
+            with transaction(self._connection):
+                keys = tuple(self._append_one(one, cut, now_ns) for one in messages)
+        self._cut = cut
+        self.metrics.n_in += len(keys)
+        self._drop(Counter({"spool_size": keys.count(None)}))
+        return keys
+
+    def waiting(self, *, after_key: int = 0, limit: int) -> tuple[Spooled, ...]:
+        """The oldest messages behind `after_key` that wait, at most `limit`, in order.
+
+        What cannot be read, since another version of mmstream wrote it, is given up and counted.
+
+        Raises:
+            StoreError: the file cannot be read.
+        """
+        sql = """
+            SELECT key, content, payload FROM messages JOIN entries USING (entry)
+            WHERE is_waiting = 1 AND key > ? ORDER BY key LIMIT ?
+        """
+        while True:
+            with telling(self.path):
+                rows = self._connection.execute(sql, (after_key, limit)).fetchall()
+            found: list[Spooled] = []
+            unreadable: list[int] = []
+            for key, content, payload in rows:
+                try:
+                    found.append(Spooled(key, to_published(content, payload)))
+                except StoreError:
+                    unreadable.append(key)
+            if unreadable:
+                self._drop(Counter({"unreadable": self._settle(unreadable)}))
+            if found or not rows:
+                return tuple(found)
+
+    def n_waiting(self) -> int:
+        """How many messages wait.
+
+        Raises:
+            StoreError: the file cannot be read.
+        """
+        with telling(self.path):
+            return number(self._connection, "SELECT count(*) FROM messages WHERE is_waiting = 1")
+
+    def mark_delivered(self, keys: Iterable[int]) -> None:
+        """A broker has these; those that were evicted meanwhile, or marked before, do not matter.
+
+        Raises:
+            DiskFullError: none is marked; they may come twice.
+            StoreError: none is marked; the file cannot be used.
+        """
+        self.metrics.n_out += self._settle(keys)
+
+    def open_events(self, boot_id: str) -> tuple[Published, ...]:
+        """The last message of each event that has no end yet and is of another boot than this.
+
+        Each must be ended (`end_reason: restart`) before anything new is said.
+
+        Raises:
+            StoreError: the file cannot be read.
+        """
+        sql = """
+            SELECT content, payload FROM entries CROSS JOIN messages
+                ON key = (SELECT max(key) FROM messages AS m WHERE m.entry = entries.entry)
+            WHERE is_open = 1 AND boot_id <> ? ORDER BY key
+        """
+        with telling(self.path):
+            rows = self._connection.execute(sql, (boot_id,)).fetchall()
+        found: list[Published] = []
+        for content, payload in rows:
+            try:
+                found.append(to_published(content, payload))
+            except StoreError:  # of another version: nobody could say how it ended
+                self.metrics.drop("unreadable")
+        return tuple(found)
+
+    def evict(self, *, now_ns: int) -> bool:
+        """Let go what is too old or too much, at most about 1000 entries; whether more is due.
+
+        See `mmstream.store.eviction`. Costs next to nothing when nothing is due.
+
+        Raises:
+            DiskFullError: deleting needs room too; what was counted is gone all the same.
+            StoreError: the file cannot be used.
+        """
+        with telling(self.path):
+            self._connection.execute("PRAGMA synchronous = NORMAL")
+            for _ in range(MAX_STEPS):
+                evicted = self._evict_step(now_ns)
+                if evicted is None:
+                    break
+                self._cut |= evicted.cut
+                self._drop(evicted.n_messages)
+            self._shrink()
+        return evicted is not None
+
+    def used_bytes(self) -> int:
+        """How much of the file holds something: what `Limits.max_bytes` bounds.
+
+        Raises:
+            StoreError: the file cannot be read.
+        """
+        with telling(self.path):
+            return used_bytes(self._connection)
+
+    def close(self) -> None:
+        """Let the file go; whatever state it is in, nothing is lost by it."""
+        close_quietly(self._connection)
+        self._lock.release()
+
+    def _opened(self, now_ns: int) -> sqlite3.Connection:
+        try:
+            return self._checked()
+        except StoreCorruptError:
+            when = iso_utc(now_ns).replace("-", "").replace(":", "")
+            self.set_aside = set_aside(self.path, f".corrupt-{when}")
+            return self._checked()
+
+    def _checked(self) -> sqlite3.Connection:
+        connection = connect_writer(self.path)
+        try:
+            with telling(self.path):
+                self._refuse_damaged(quick_check(connection))
+                schema.refuse_newer(connection, self.path)
+                schema.migrate(connection, schema.STEPS)
+        except BaseException:
+            close_quietly(connection)
+            raise
+        return connection
+
+    def _refuse_damaged(self, problems: tuple[str, ...]) -> None:
+        if problems:
+            msg = f"{self.path}: is damaged: {problems[0]}"
+            raise StoreCorruptError(msg)
+
+    def _append_one(self, message: Published, cut: set[str], now_ns: int) -> int | None:
+        stamp, facts = message.stamp, facts_of(message.content)
+        if not isinstance(stamp, NumberedStamp) or stamp.seq is None:
+            msg = f"a message of the topic {message.topic} has no seq"
+            raise StateError(msg)
+        if facts.content == "event" and facts.id in cut:
+            if facts.type != "start":
+                if not facts.is_open:
+                    cut.remove(facts.id)
+                return None
+            cut.remove(facts.id)
+        entry = self._entry(facts, stamp.node, now_ns)
+        sql = """
+            INSERT INTO messages (entry, boot_id, seq, type, is_waiting, added_ns, payload)
+            VALUES (?, ?, ?, ?, 1, ?, ?)
+        """
+        row = (entry, stamp.boot_id, stamp.seq, facts.type, now_ns, message.to_json())
+        try:
+            return self._connection.execute(sql, row).lastrowid
+        except sqlite3.IntegrityError:
+            msg = f"number {stamp.seq} of boot {stamp.boot_id} was appended before"
+            raise StateError(msg) from None
+
+    def _entry(self, facts: Facts, node: str, now_ns: int) -> int:
+        """The row of what the message is about, made or brought up to date."""
+        sql = "SELECT entry, notes FROM entries WHERE content = ? AND id = ?"
+        found = self._connection.execute(sql, (facts.content, facts.id)).fetchone()
+        known = found[1].split("\n") if found and found[1] else ()
+        notes = "\n".join(dict.fromkeys((*known, *facts.notes)))
+        row = {
+            "node": node,
+            "source": facts.source,
+            "kind": facts.kind,
+            "label": facts.label,
+            "text": facts.text,
+            "notes": notes,
+            "t_start": facts.t_start,
+            "t_end": facts.t_end,
+            "top_score": facts.top_score,
+            "end_reason": facts.end_reason,
+            "is_open": facts.is_open,
+            "touched_ns": now_ns,
+        }
+        if found:
+            columns = ", ".join(f"{name} = :{name}" for name in row)
+            sql = f"UPDATE entries SET {columns}, n_waiting = n_waiting + 1 WHERE entry = :entry"  # noqa: S608 -- names
+            self._connection.execute(sql, {**row, "entry": found[0]})
+            return int(found[0])
+        row = {**row, "content": facts.content, "id": facts.id, "n_waiting": 1}
+        names = ", ".join(row)
+        sql = f"INSERT INTO entries ({names}) VALUES ({', '.join('?' * len(row))})"  # noqa: S608 -- names
+        made = self._connection.execute(sql, tuple(row.values())).lastrowid
+        return int(made or 0)
+
+    def _settle(self, keys: Iterable[int]) -> int:
+        """These wait no more; gives how many did."""
+        n_settled = 0
+        with telling(self.path):
+            self._connection.execute("PRAGMA synchronous = NORMAL")
+            with transaction(self._connection):
+                for key in keys:
+                    sql = """
+                        UPDATE entries SET n_waiting = n_waiting - 1
+                        WHERE entry = (SELECT entry FROM messages WHERE key = ? AND is_waiting = 1)
+                    """
+                    n_settled += self._connection.execute(sql, (key,)).rowcount
+                    sql = "UPDATE messages SET is_waiting = 0 WHERE key = ?"
+                    self._connection.execute(sql, (key,))
+        return n_settled
+
+    def _evict_step(self, now_ns: int) -> Evicted | None:
+        with transaction(self._connection):
+            return evict_step(self._connection, self._limits, now_ns=now_ns)
+
+    def _shrink(self) -> None:
+        """Give back what is free beyond need; without waiting for a reader."""
+        if number(self._connection, "PRAGMA freelist_count") > MAX_FREE_PAGES:
+            # Not `execute`: it takes one step of a statement without columns, here one page.
+            self._connection.executescript("PRAGMA incremental_vacuum")
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+    def _drop(self, n_messages: Counter[str]) -> None:
+        for reason, n in (+n_messages).items():
+            self.metrics.drop(reason, n)
