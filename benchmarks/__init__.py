@@ -6,10 +6,10 @@ from typing import Final
 
 from pydantic import BaseModel
 
-from mmstream.benchmarks import drift, machine, overhead, rtsp
+from mmstream.benchmarks import drift, machine, overhead, rtsp, senses
 from mmstream.errors import ConfigError
 
-NAMES: Final = ("drift", "overhead", "rtsp")
+NAMES: Final = ("drift", "overhead", "rtsp", "senses")
 
 
 def run(name: str, json_file: Path | None) -> None:
@@ -37,6 +37,9 @@ def _measured(name: str) -> tuple[BaseModel, str]:
     if name == "rtsp":
         ages = rtsp.measure()
         return ages, rtsp.table(ages)
+    if name == "senses":
+        detectors = senses.measure()
+        return detectors, senses.table(detectors)
     costs = overhead.measure()
     return costs, overhead.table(costs)
 

@@ -14,7 +14,16 @@ from mmstream import __version__
 from mmstream.clock import SystemClock
 from mmstream.messages import iso_utc
 
-PACKAGES: Final = ("numpy", "av", "opencv-python-headless", "pydantic", "aiomqtt")
+PACKAGES: Final = (
+    "numpy",
+    "scipy",
+    "torch",
+    "av",
+    "opencv-python-headless",
+    "silero-vad",
+    "pydantic",
+    "aiomqtt",
+)
 
 
 def describe() -> dict[str, JsonValue]:

@@ -1,6 +1,7 @@
 """The command line. Heavy imports happen inside the commands, so that `--help` answers at once."""
 
 import asyncio
+import gc
 import json
 import logging
 import sys
@@ -125,6 +126,57 @@ def replay(
 
 
 @app.command()
+def evaluate(  # noqa: PLR0913 - each is an option of its own
+    truth: Annotated[Path, typer.Argument(metavar="TRUTH.tsv", help="Labelled recordings.")],
+    recipe: Annotated[str, typer.Option(help="A YAML file, or a name.")] = "surveillance",
+    media: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Where recordings are; by default beside the truth."),
+    ] = None,
+    overrides: Overrides = None,
+    labels: Annotated[
+        list[str] | None, typer.Option("--label", help="Judge only this one; may be repeated.")
+    ] = None,
+    slack: Annotated[
+        float,
+        typer.Option(min=0, max=60, help="Seconds between an event and a truth that still match."),
+    ] = 0.5,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the figures here too.")
+    ] = None,
+    png_file: Annotated[
+        Path | None, typer.Option("--png", metavar="FILE", help="Draw them here.")
+    ] = None,
+    *,
+    as_markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print the table as Markdown.")
+    ] = False,
+) -> None:
+    """Replay labelled recordings and lay the events beside the truth (docs/evaluate.md)."""
+    from mmstream.benchmarks import machine
+    from mmstream.pipelines import evaluate as recipe_of_evaluate
+    from mmstream.pipelines import scoreboard
+
+    settings, folder, clock = _load(recipe, overrides), media or truth.parent, SystemClock()
+    judged = recipe_of_evaluate.check(settings, truth, folder, labels or (), clock)
+    files = [file for file in (json_file, png_file) if file is not None]
+    recordings = {folder / one.file for one in judged}
+    recipe_of_evaluate.check_outputs(files, [truth, *recordings])
+    report = recipe_of_evaluate.run(settings, judged, folder, clock, slack_secs=slack)
+    typer.echo(scoreboard.markdown(report) if as_markdown else scoreboard.plain(report))
+    if json_file is not None:
+        asked = {"truth": truth.name, "recipe": recipe, "set": overrides or []}
+        record = {**asked, **machine.describe(), **report.model_dump()}
+        with recipe_of_evaluate.writing(json_file):
+            json_file.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    if png_file is not None:
+        from mmstream.pipelines import chart
+
+        with recipe_of_evaluate.writing(png_file):
+            chart.draw(report, png_file)
+
+
+@app.command()
 def check(config: Config, overrides: Overrides = None) -> None:
     """Say whether a configuration is right and, if not, where and what is allowed."""
     settings = _load(config, overrides)
@@ -177,7 +229,7 @@ def schema(
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="Which benchmark: overhead, drift, rtsp.")],
+    name: Annotated[str, typer.Argument(help="Which benchmark: overhead, drift, rtsp, senses.")],
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the figures here too.")
     ] = None,
@@ -218,3 +270,5 @@ def main() -> None:
         _fail(error, EXIT_UNREACHABLE)
     except MmstreamError as error:
         _fail(error, EXIT_FAILED)
+    finally:
+        gc.freeze()  # with torch loaded, the last search for cycles would take 0.3 s

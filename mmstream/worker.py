@@ -9,6 +9,7 @@ oldest hop is dropped (the next one carries `gap_before`).
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -152,6 +153,8 @@ class Worker:
                 raise ConfigError(msg)
         self.metrics = StageMetrics("worker")
         self.n_batches = 0
+        self.built: Future[None] = Future()
+        """Done once the scorers are built, or could not be: what is submitted is scored at once."""
         self._specs = specs
         self._settings = settings
         self._clock = clock
@@ -188,8 +191,11 @@ class Worker:
                 result per hop, or gives a label other scores than 0..1.
         """
         use_one_thread()
-        _check_device(self._settings.device)
-        scorers = [spec.build(self._settings.device) for spec in self._specs]
+        try:
+            _check_device(self._settings.device)
+            scorers = [spec.build(self._settings.device) for spec in self._specs]
+        finally:
+            self.built.set_result(None)
         while (batch := self._next_batch()) is not None:
             self._forget_ended(scorers)
             scores = self._score(scorers, batch)

@@ -9,8 +9,13 @@ from mmstream import config, messages
 from mmstream.config import Settings
 from mmstream.detectors.alarm import AlarmSettings
 from mmstream.detectors.condition import ConditionSettings
+from mmstream.detectors.face import FaceSettings
+from mmstream.detectors.impact import ImpactSettings
 from mmstream.detectors.loudness import LoudnessSettings
 from mmstream.detectors.motion import MotionSettings
+from mmstream.detectors.person import PersonSettings
+from mmstream.detectors.presence import PresenceSettings
+from mmstream.detectors.speaking import PersonSpeakingSettings
 from mmstream.detectors.speech import SPEECH_RATE_HZ, SpeechSettings
 from mmstream.errors import ConfigError
 from mmstream.messages import ID_PATTERN, RESERVED_SOURCES
@@ -53,10 +58,16 @@ SourceSettings = Annotated[
 
 
 class DetectorSettings(Settings):
-    """The detectors; `false` switches one off."""
+    """The detectors, in the order in which they score; `false` switches one off."""
 
     motion: MotionSettings | Literal[False] = MotionSettings()
     """Something moves in the picture."""
+    presence: PresenceSettings | Literal[False] = PresenceSettings()
+    """Something came in and is still there, whatever it is."""
+    person: PersonSettings | Literal[False] = PersonSettings()
+    """A person, each followed; looked for where `motion` or `presence` see something."""
+    face: FaceSettings | Literal[False] = FaceSettings()
+    """A face that looks at the camera, each followed."""
     loud: LoudnessSettings | Literal[False] = LoudnessSettings()
     """Something is louder than what is usual here."""
     speech: SpeechSettings | Literal[False] = SpeechSettings()
@@ -65,6 +76,29 @@ class DetectorSettings(Settings):
     """A smoke or gas alarm sounds its pattern."""
     condition: ConditionSettings | Literal[False] = ConditionSettings()
     """The camera is blocked, the microphone lost."""
+    person_speaking: PersonSpeakingSettings | Literal[False] = PersonSpeakingSettings()
+    """Speech while somebody is seen; rests on `speech`, `person` and `face`."""
+    impact: ImpactSettings | Literal[False] = ImpactSettings()
+    """Something hits something, seen and heard."""
+
+    @model_validator(mode="after")
+    def _somebody_says_what_is_in_front(self) -> Self:
+        if self.motion is not False or self.presence is not False:
+            return self
+        for name, settings in (("person", self.person), ("face", self.face)):
+            if settings is not False and settings.only_foreground:
+                msg = (
+                    f"{name} looks only where motion or presence see something, and both are off; "
+                    f"allowed: {name}: {{only_foreground: false}}, or {name}: false"
+                )
+                raise ValueError(msg)
+        return self
+
+    @property
+    def masked_sources(self) -> frozenset[str]:
+        """Those whose pictures have places to ignore."""
+        watching = [one for one in (self.motion, self.presence) if one is not False]
+        return frozenset(name for settings in watching for name in settings.masks)
 
 
 class SinkSettings(Settings):
@@ -94,6 +128,13 @@ class Configuration(Settings):
     events: EventsSettings = EventsSettings()
     worker: WorkerSettings = WorkerSettings()
     sinks: SinkSettings = SinkSettings()
+
+    @model_validator(mode="after")
+    def _masks_are_of_sources(self) -> Self:
+        for name in sorted(self.detectors.masked_sources - self.sources.keys()):
+            msg = f"masks of {name!r}, which is no source; there are: {', '.join(self.sources)}"
+            raise ValueError(msg)
+        return self
 
     @model_validator(mode="after")
     def _speech_can_be_heard(self) -> Self:

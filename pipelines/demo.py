@@ -25,7 +25,7 @@ from mmstream.sources.scenes import Scene, Truth
 from mmstream.sources.synthetic import SyntheticSettings, SyntheticSource
 
 SOURCE: Final = "room"
-LABELS: Final = ("motion", "loud")
+LABELS: Final = ("motion", "presence", "loud", "speech", "alarm", "impact")
 SLACK_NS: Final = secs_to_ns(0.5)
 """An event that starts so soon before the truth, or ends so soon after it, still belongs to it."""
 

@@ -68,11 +68,16 @@ def source_of(name: str, settings: SourceSettings, clock: Clock, rate_hz: int) -
 
 
 def specs(settings: DetectorSettings) -> tuple[ScorerSpec, ...]:
-    """The detectors that are on, in the order of the settings: each sees what those before said."""
+    """The detectors that are on, in the order of the settings: each sees what those before said.
+
+    `person_speaking` is off where those are that it rests on: it could not tell that nobody is
+    there from that nobody looks.
+    """
+    off = {name for name in DetectorSettings.model_fields if getattr(settings, name) is False}
+    if "speech" in off or {"person", "face"} <= off:
+        off.add("person_speaking")
     return tuple(
-        spec
-        for name in DetectorSettings.model_fields
-        if (spec := getattr(settings, name)) is not False
+        getattr(settings, name) for name in DetectorSettings.model_fields if name not in off
     )
 
 

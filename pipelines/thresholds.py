@@ -17,6 +17,30 @@ class MotionEvents(LabelSettings):
     min_off_secs: float = Field(1.5, ge=0, le=60)
 
 
+class PresenceEvents(LabelSettings):
+    """Whatever came in: wait for a little of it, bridge rests."""
+
+    for_secs: float = Field(0.4, ge=0, le=60)
+    within_secs: float = Field(1.0, ge=0.05, le=60)
+    min_off_secs: float = Field(1.0, ge=0, le=60)
+
+
+class PersonEvents(LabelSettings):
+    """3 of 5 looks, two a second, by the same person."""
+
+    for_secs: float = Field(1.3, ge=0, le=60)
+    within_secs: float = Field(2.5, ge=0.05, le=60)
+    min_off_secs: float = Field(2.0, ge=0, le=60)
+
+
+class FaceEvents(LabelSettings):
+    """2 of 4 looks, two a second: a face turns away sooner than a person leaves."""
+
+    for_secs: float = Field(0.8, ge=0, le=60)
+    within_secs: float = Field(2.0, ge=0.05, le=60)
+    min_off_secs: float = Field(2.0, ge=0, le=60)
+
+
 class LoudEvents(LabelSettings):
     """A knock lasts 20 ms, a sentence has pauses."""
 
@@ -58,15 +82,36 @@ class AudioLostEvents(LabelSettings):
     min_off_secs: float = Field(2.0, ge=0, le=60)
 
 
+class PersonSpeakingEvents(LabelSettings):
+    """Words of somebody who is seen, and the pauses between them."""
+
+    for_secs: float = Field(0.4, ge=0, le=60)
+    within_secs: float = Field(1.0, ge=0.05, le=60)
+    min_off_secs: float = Field(1.0, ge=0, le=60)
+
+
+class ImpactEvents(LabelSettings):
+    """An instant."""
+
+    for_secs: float = Field(0.02, ge=0, le=60)
+    within_secs: float = Field(0.1, ge=0.05, le=60)
+    min_off_secs: float = Field(0.5, ge=0, le=60)
+
+
 class EventsSettings(Settings):
     """When scores of a label become an event."""
 
     motion: MotionEvents = MotionEvents()
+    presence: PresenceEvents = PresenceEvents()
+    person: PersonEvents = PersonEvents()
+    face: FaceEvents = FaceEvents()
     loud: LoudEvents = LoudEvents()
     speech: SpeechEvents = SpeechEvents()
     alarm: AlarmEvents = AlarmEvents()
     camera_blocked: CameraBlockedEvents = CameraBlockedEvents()
     audio_lost: AudioLostEvents = AudioLostEvents()
+    person_speaking: PersonSpeakingEvents = PersonSpeakingEvents()
+    impact: ImpactEvents = ImpactEvents()
 
     def by_label(self) -> dict[str, LabelSettings]:
         """The same by the name of the label."""

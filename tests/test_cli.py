@@ -26,7 +26,7 @@ def test_help_imports_nothing_heavy() -> None:
 def test_help_lists_the_commands() -> None:
     shown = finish("--help")
     assert shown.returncode == 0
-    for command in ("run", "replay", "check", "demo", "schema", "bench"):
+    for command in ("run", "replay", "evaluate", "check", "devices", "demo", "schema", "bench"):
         assert f"  {command} " in shown.stdout
 
 

@@ -6,8 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmstream.features.video import fit_luma, local_contrast, use_one_thread
-from mmstream.media import Bytes
+from mmstream.features.video import (
+    Shift,
+    fit_luma,
+    local_contrast,
+    shift_between,
+    unshifted,
+    use_one_thread,
+)
+from mmstream.media import Bytes, Floats
 
 
 def textured(height: int, width: int, seed: int = 0) -> Bytes:
@@ -106,3 +113,42 @@ def test_cv2_keeps_to_one_thread() -> None:
         assert cv2.getNumThreads() == 1
     finally:
         cv2.setNumThreads(before)
+
+
+@given(right=st.floats(-12, 12), down=st.floats(-9, 9), seed=st.integers(0, 20))
+def test_a_shift_is_found_to_a_fraction_of_a_pixel(right: float, down: float, seed: int) -> None:
+    before, after = contrasts_apart(right, down, seed)
+    found = shift_between(before, after)
+    assert found.minus(Shift(right, down)).length < 0.25
+
+
+def test_a_shift_is_found_although_a_part_has_moved_by_itself() -> None:
+    before, after = contrasts_apart(3.5, -2.25)
+    after[20:60, 30:80] = contrasts_apart(0, 0, seed=7)[0][20:60, 30:80]
+    assert shift_between(before, after).minus(Shift(3.5, -2.25)).length < 0.25
+
+
+def test_a_shift_undone_brings_back_what_was_in_view() -> None:
+    before, after = contrasts_apart(4, -3)
+    nothing = np.full_like(before, 9)
+    back = unshifted(after, Shift(4, -3), onto=nothing)
+    np.testing.assert_allclose(back[3:, :-4], before[3:, :-4], atol=1e-4)
+    assert np.all(back[:3] == 9)
+    assert np.all(back[:, -4:] == 9)
+    np.testing.assert_array_equal(nothing, 9)
+
+
+def test_shifts_add_up() -> None:
+    assert Shift(3, 4).length == 5
+    assert Shift(3, 4).times(2).minus(Shift(1, 1)) == Shift(5, 7)
+
+
+def contrasts_apart(right: float, down: float, seed: int = 0) -> tuple[Floats, Floats]:
+    """[90, 160] of one scene, the second seen by a camera that was moved."""
+    scene = cv2.GaussianBlur(textured(130, 200, seed).astype(np.float32), (0, 0), 2)
+    scene = (scene - scene.mean()) / scene.std()
+    moved = np.array([[1, 0, -right], [0, 1, -down]], np.float64)
+    size = (scene.shape[1], scene.shape[0])
+    later = cv2.warpAffine(scene, moved, size, flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP)
+    inner = slice(20, 110), slice(20, 180)
+    return scene[inner].astype(np.float32), later[inner].astype(np.float32)

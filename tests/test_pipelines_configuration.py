@@ -1,6 +1,7 @@
 """The schema of a configuration, and the files that are shipped."""
 
 import json
+import re
 from pathlib import Path
 
 import jsonschema
@@ -8,8 +9,10 @@ import pytest
 from pydantic import ValidationError
 
 from mmstream.config import load
+from mmstream.detectors.person import PersonSettings
 from mmstream.errors import ConfigError
 from mmstream.pipelines.configuration import SHIPPED, Configuration, find, schemas
+from mmstream.pipelines.graph import labels, specs
 from mmstream.yaml_tree import plain, read_tree
 
 CLIP = {"clip": {"type": "media", "url": "clip.mp4"}}
@@ -41,6 +44,60 @@ def test_false_switches_a_detector_off() -> None:
     settings = Configuration.model_validate({"sources": CLIP, "detectors": {"loud": False}})
     assert settings.detectors.loud is False
     assert settings.detectors.motion is not False
+
+
+@pytest.mark.parametrize(
+    ("detectors", "message"),
+    [
+        ({"motion": False, "presence": False}, "person looks only where motion or presence see"),
+        ({"motion": False, "presence": False, "person": False}, "allowed: face: {only_foreground"),
+        ({"motion": {"masks": {"door": [[[0, 0], [1, 0], [0, 1]]]}}}, "masks of 'door', which is"),
+        ({"presence": {"masks": {"clip": [[[0, 0], [1, 0]]]}}}, "at least 3 items"),
+    ],
+)
+def test_detectors_that_could_see_nothing_are_refused(
+    detectors: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValidationError, match=re.escape(message)):
+        Configuration.model_validate({"sources": CLIP, "detectors": detectors})
+
+
+def test_without_a_foreground_everything_may_be_looked_at() -> None:
+    everywhere = {"only_foreground": False}
+    detectors = {"motion": False, "presence": False, "person": everywhere, "face": everywhere}
+    settings = Configuration.model_validate({"sources": CLIP, "detectors": detectors})
+    assert settings.detectors.person == PersonSettings(only_foreground=False)
+
+
+def test_speech_is_heard_at_its_own_rate_only() -> None:
+    asked: dict[str, object] = {"sources": CLIP, "hops": {"rate_hz": 8000}}
+    with pytest.raises(ValidationError, match=r"allowed: 16000, or detectors\.speech: false"):
+        Configuration.model_validate(asked)
+    quiet = Configuration.model_validate({**asked, "detectors": {"speech": False}})
+    assert [spec.labels[0].name for spec in specs(quiet.detectors)][-1] == "impact"
+
+
+@pytest.mark.parametrize(
+    ("off", "is_heard"),
+    [((), True), (("speech",), False), (("person",), True), (("person", "face"), False)],
+)
+def test_a_fused_label_is_off_with_what_it_rests_on(
+    off: tuple[str, ...], *, is_heard: bool
+) -> None:
+    detectors = dict.fromkeys(off, False)
+    settings = Configuration.model_validate({"sources": CLIP, "detectors": detectors})
+    names = [label.name for label in labels(settings.detectors)]
+    assert ("person_speaking" in names) is is_heard
+
+
+def test_every_label_has_thresholds_of_its_own() -> None:
+    settings = Configuration.model_validate({"sources": CLIP})
+    names = [label.name for label in labels(settings.detectors)]
+    assert sorted(names) == sorted(settings.events.by_label())
+    assert set(names) == {
+        *("motion", "presence", "person", "face", "speech", "loud", "alarm"),
+        *("person_speaking", "impact", "camera_blocked", "audio_lost"),
+    }
 
 
 def test_one_threshold_changed_keeps_the_others_of_that_label() -> None:

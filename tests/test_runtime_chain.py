@@ -703,6 +703,36 @@ def test_a_stream_that_stops_while_the_other_goes_on_makes_it_degraded(
     assert source.n_opened == 1
 
 
+def test_a_stream_that_stays_away_has_the_source_opened_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(watch, "STALL_SECS", 0.1)
+    monkeypatch.setattr(watch, "REOPEN_SECS", 0.2)
+    monkeypatch.setattr(backoff, "FIRST_RETRY_SECS", 0.01)
+    reasons: set[str] = set()
+
+    async def play(n_opened: int) -> AsyncIterator[MediaItem]:
+        yield started(clock_offset_ns=0)
+        at = 10_000 * n_opened
+        yield frame(ms(at))
+        while True:
+            yield chunk_ms(at, at + 20)
+            at += 20
+            reasons.add(rig.runner.gauge.reason)
+            await asyncio.sleep(0.001)
+
+    source = ScriptedSource(play)
+    rig = Rig(source, Script(steady(0.1)))
+
+    async def scenario() -> None:
+        async with rig.running():
+            await until(lambda: source.n_opened == 2)
+            assert str(rig.runner.error) == "no video for 0.2 s" or rig.runner.error is None
+
+    asyncio.run(scenario())
+    assert "no video for 0.1 s" in reasons
+
+
 def test_what_is_no_sound_and_no_picture_does_not_hide_a_stall(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -3,7 +3,7 @@
 from streams import chunk_ms, frame
 
 from mmstream.media import StreamKind, secs_to_ns
-from mmstream.runtime.watch import STALL_SECS, Watch, lacking
+from mmstream.runtime.watch import REOPEN_SECS, STALL_SECS, Watch, lacking
 
 AUDIO: frozenset[StreamKind] = frozenset(("audio",))
 BOTH: frozenset[StreamKind] = frozenset(("audio", "video"))
@@ -40,4 +40,25 @@ def test_a_new_start_counts_anew() -> None:
 
 
 def test_it_is_told_in_words() -> None:
-    assert lacking(frozenset(("video", "audio"))) == ["no audio for 5 s", "no video for 5 s"]
+    assert lacking(frozenset(("video", "audio")), 5) == ["no audio for 5 s", "no video for 5 s"]
+
+
+def test_a_stream_that_sent_and_stays_away_is_lost() -> None:
+    watch = Watch()
+    watch.start(BOTH, 0)
+    watch.see(frame(0), secs_to_ns(1))
+    assert watch.lost(secs_to_ns(1 + REOPEN_SECS) - 1) == frozenset()
+    assert watch.lost(secs_to_ns(1 + REOPEN_SECS)) == {"video"}
+    watch.resume(secs_to_ns(20))
+    assert watch.lost(secs_to_ns(20)) == frozenset()
+    assert watch.lost(secs_to_ns(20 + REOPEN_SECS)) == {"video"}
+    watch.see(frame(0), secs_to_ns(40))
+    assert watch.lost(secs_to_ns(40)) == frozenset()
+
+
+def test_a_stream_that_never_sent_is_not_lost() -> None:
+    watch = Watch()
+    watch.start(BOTH, 0)
+    watch.see(frame(0), 0)
+    watch.start(AUDIO, 0)
+    assert watch.lost(secs_to_ns(1000)) == frozenset()

@@ -208,7 +208,12 @@ def test_tone_has_the_frequency_it_is_said_to_have() -> None:
 
 def test_demo_shows_and_sounds_something_within_ten_seconds() -> None:
     early = [one for one in scene_of("demo").truth(secs_to_ns(10)) if one.span.end_ns < 7e9]
-    assert [(one.label, one.what) for one in early] == [("motion", "ball"), ("loud", "impact")]
+    assert [(one.label, one.what) for one in early if one.label != "impact"] == [
+        ("motion", "ball"),
+        ("presence", "ball"),
+        ("loud", "impact"),
+    ]
+    assert [one.what for one in early if one.label == "impact"] == ["impact"] * 3
 
 
 @given(seed=st.integers(0, 2**32), shape=st.sampled_from([(64, 64), (160, 90), (64, 200)]))
@@ -238,6 +243,8 @@ def test_impacts_are_heard_when_something_is_on_the_floor() -> None:
         return int(np.flatnonzero(changed.any(axis=(1, 2))).max())
 
     floor = max(lowest(secs) for secs in np.arange(3.1, 5.9, 0.02))
+    hits = [one.span.start_ns for one in truths("demo", "impact")][:3]
+    assert [hit / NS_PER_SEC for hit in hits] == pytest.approx(falls, abs=0.01)
     for secs in falls:
         assert lowest(secs + 0.005) >= floor - 3
         assert lowest(secs - 0.1) < floor - 8
@@ -277,3 +284,11 @@ def test_mouth_and_hand_move_with_the_voice() -> None:
     assert (shares[first:last] > 4e-4).mean() > 0.6
     before = slice(first - 6, first - 1)
     assert shares[before].max() < 4e-4
+
+
+def test_demo_says_what_is_speech_and_what_an_alarm() -> None:
+    [speech], [alarm] = truths("demo", "speech"), truths("demo", "alarm")
+    assert speech.span in [one.span for one in truths("demo", "loud") if one.what == "speech"]
+    beeps = [one.span for one in truths("demo", "loud") if one.what == "alarm"]
+    assert len(beeps) == 3
+    assert alarm.span == Span(beeps[0].start_ns, beeps[-1].end_ns)

@@ -417,6 +417,14 @@ def test_an_error_in_a_scorer_ends_the_run() -> None:
     assert isinstance(error, RuntimeError)
 
 
+def test_when_all_is_built_it_says_so() -> None:
+    worker = Worker([Script(steady(0.5))], WorkerSettings(), SystemClock(), Delivered())
+    assert not worker.built.done()
+    with running(worker) as errors:
+        worker.built.result(timeout=10)
+    assert errors == []
+
+
 def test_a_scorer_that_cannot_be_built_ends_the_run() -> None:
     class Missing:
         labels = (BEEP,)
@@ -425,8 +433,9 @@ def test_a_scorer_that_cannot_be_built_ends_the_run() -> None:
             msg = f"no weights for {device}"
             raise ScorerError(msg)
 
-    [error], _ = failure_of(Missing())
+    [error], worker = failure_of(Missing())
     assert str(error) == "no weights for cpu"
+    assert worker.built.done()  # nobody waits for it any more
 
 
 @pytest.mark.parametrize("wrong", [1.5, -0.2, float("inf")])

@@ -197,7 +197,7 @@ class _Joint:
                 self._tell()
             gone_quiet = [part for part in self._parts if self._has_gone_quiet(part)]
             for part in gone_quiet:
-                self._lose(part, "; ".join(watch.lacking(part.watch.streams)))
+                self._lose(part, "; ".join(watch.lacking(part.watch.streams, watch.STALL_SECS)))
 
     def _has_gone_quiet(self, part: _Part) -> bool:
         """Whether a part has just stopped to deliver; one that stays quiet is closed."""

@@ -35,6 +35,8 @@ STATS_SECS: Final = 10.0
 
 # When we are told to stop, each of these is over so many seconds later, whatever hangs; what is
 # over sooner leaves its time to what follows.
+BUILT_SECS: Final = 0.1
+"""The worker has loaded what it needs; it cannot be interrupted in that."""
 SAID_SECS: Final = 1.0
 """The last hops are scored and said."""
 GOODBYE_SECS: Final = 1.1
@@ -239,6 +241,9 @@ class LocalRuntime:
                 try:
                     if self._graph.reports:
                         await self._tell_info()
+                    # Loading takes seconds, in which a live source would only be dropped.
+                    built = asyncio.wrap_future(self._worker.built)
+                    await self._patiently(asyncio.shield(built), BUILT_SECS)
                     await self._run_sources()
                 except BaseException:
                     self.stop()  # whatever happened, the rest must not take long

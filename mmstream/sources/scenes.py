@@ -9,9 +9,11 @@ of a round, so that detectors learn the background.
     demo         things that fall and bounce, a smoke alarm, somebody who says a sentence: see
                  `mmstream.sources.demo_scene`
 
-Truth has two labels. `motion`: something moves, or changes at once in a large part of the picture
+Truth. `motion` and `presence`: something moves, or changes at once in a large part of the picture
 (the demo's lamp is too small to count). `loud`: an impact, a beep or speech can be heard over the
-room. Stretches of the same label and cause that are less than 1 s apart are one.
+room. `speech` and `alarm`: of these, what they say. Stretches of the same label and cause that are
+less than 1 s apart (`alarm`: 2 s) are one. `impact`: something hits the floor and is heard; each
+time by itself, said to last 0.1 s.
 """
 
 import math
@@ -35,13 +37,16 @@ from mmstream.media import (
 )
 
 Colour = tuple[int, int, int]
-TruthLabel = Literal["motion", "loud"]
+TruthLabel = Literal["motion", "presence", "loud", "speech", "alarm", "impact"]
 
 ROUND_SECS: Final = 60
 """After so many seconds a scene starts over."""
 ROUND_NS: Final = ROUND_SECS * NS_PER_SEC
 
+_IMPACT_NS: Final = NS_PER_SEC // 10
 _MERGE_NS: Final = NS_PER_SEC
+_ALARM_MERGE_NS: Final = 2 * NS_PER_SEC
+"""An alarm pauses for longer between its groups."""
 _ROOM_RMS: Final = 1e-3
 """The room at rest: -60 dBFS."""
 _GRAIN_MARGIN: Final = 64  # squared: the 12 bits of the hash in `picture`
@@ -107,9 +112,17 @@ class Scene:
         self._movers = movers
         self._grain = _grain(background.shape, rng)
         self._round = _mixed(sounds, rate_hz, rng)
-        seen = ((mover.what, span) for mover in movers if mover.is_motion for span in mover.spans)
-        heard = ((sound.what, Span(sound.at_ns, _end_ns(sound, rate_hz))) for sound in sounds)
-        self._truth = [*_merged("motion", seen), *_merged("loud", heard)]
+        seen = [(mover.what, span) for mover in movers if mover.is_motion for span in mover.spans]
+        heard = [(sound.what, Span(sound.at_ns, _end_ns(sound, rate_hz))) for sound in sounds]
+        hits = [sound.at_ns for sound in sounds if sound.what == "impact"]
+        self._truth = [
+            *_merged("motion", seen),
+            *_merged("presence", seen),
+            *_merged("loud", heard),
+            *_merged("speech", [one for one in heard if one[0] == "speech"]),
+            *_merged("alarm", [one for one in heard if one[0] == "alarm"], _ALARM_MERGE_NS),
+            *(Truth("impact", Span(at_ns, at_ns + _IMPACT_NS), "impact") for at_ns in hits),
+        ]
 
     def samples(self, start_index: int, n: int) -> Floats:
         """[n] f32: the samples `start_index` .. `start_index + n`, counted from scene time 0."""
@@ -172,13 +185,15 @@ def _end_ns(sound: Sound, rate_hz: int) -> int:
     return sound.at_ns + samples_to_ns(sound.samples.size, rate_hz)
 
 
-def _merged(label: TruthLabel, stretches: Iterable[tuple[str, Span]]) -> list[Truth]:
+def _merged(
+    label: TruthLabel, stretches: Iterable[tuple[str, Span]], merge_ns: int = _MERGE_NS
+) -> list[Truth]:
     """What and when as truths; those of the same cause that are nearly adjacent become one."""
     truths: list[Truth] = []
     for what, group in groupby(sorted(stretches), key=itemgetter(0)):
         spans: list[Span] = []
         for _, span in group:
-            if spans and span.start_ns - spans[-1].end_ns < _MERGE_NS:
+            if spans and span.start_ns - spans[-1].end_ns < merge_ns:
                 spans[-1] = Span(spans[-1].start_ns, max(spans[-1].end_ns, span.end_ns))
             else:
                 spans.append(span)
