@@ -4,6 +4,7 @@ import asyncio
 import gc
 import json
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from datetime import datetime
@@ -14,9 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, NoReturn
 
 import typer
 
-from mmstream import __version__
+from mmstream import __version__, cli_events
 from mmstream.clock import SystemClock
 from mmstream.errors import ConfigError, MmstreamError, SourceError, UnreachableError
+from mmstream.logs import LogFormat, set_up
 
 if TYPE_CHECKING:
     from mmstream.pipelines.configuration import Configuration
@@ -33,6 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.add_typer(cli_events.app, name="events")
 
 Config = Annotated[str, typer.Argument(metavar="CONFIG|RECIPE", help="A YAML file, or a name.")]
 Overrides = Annotated[
@@ -79,13 +82,19 @@ def run(
     *,
     strict: Strict = False,
     web: Web = True,  # noqa: ARG001 - accepted from the start, the view itself comes later
+    log_format: Annotated[
+        LogFormat, typer.Option(help="What stderr gets: lines for people, or JSON lines.")
+    ] = LogFormat.TEXT,
 ) -> None:
     """Run a configuration until its sources have ended, or Ctrl-C."""
     from mmstream.pipelines import surveillance
 
+    set_up(log_format)
     settings = _load(config, overrides)
     # What a program reads must not be mixed with what a person reads.
     out = sys.stderr if settings.sinks.writes_to_stdout else sys.stdout
+    if out is sys.stderr and log_format is LogFormat.JSON:
+        out = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - open until the end
     reload = partial(_load, config, overrides)
     failures = asyncio.run(
         surveillance.run(settings, SystemClock(), out, strict=strict, reload=reload)
@@ -255,13 +264,13 @@ def _exit_if_all_failed(failures: Sequence[SourceError], n_sources: int) -> None
 
 def _fail(error: MmstreamError, status: int) -> NoReturn:
     for line in str(error).splitlines():
-        typer.echo(f"mmstream: {line}", err=True)
+        logging.getLogger("mmstream").error(line)
     sys.exit(status)
 
 
 def main() -> None:
     """Run the command line; an error of ours is one line on stderr and an exit status."""
-    logging.basicConfig(level=logging.WARNING, format="mmstream: %(message)s")
+    set_up(LogFormat.TEXT)
     try:
         app()
     except ConfigError as error:

@@ -22,6 +22,7 @@ from mmstream.messages import ID_PATTERN, RESERVED_SOURCES
 from mmstream.pipelines.thresholds import EventsSettings
 from mmstream.sinks.jsonl import STDOUT, JsonlSettings
 from mmstream.sinks.mqtt import MqttSettings
+from mmstream.sinks.spool import StoreSettings
 from mmstream.sources.media import MediaSettings
 from mmstream.sources.microphone import MicrophoneSettings
 from mmstream.sources.network import NetworkSettings
@@ -128,6 +129,8 @@ class Configuration(Settings):
     events: EventsSettings = EventsSettings()
     worker: WorkerSettings = WorkerSettings()
     sinks: SinkSettings = SinkSettings()
+    store: StoreSettings | Literal[False] = StoreSettings()
+    """Where `run` keeps what happened, and what has to wait for the broker; `false`: nowhere."""
 
     @model_validator(mode="after")
     def _masks_are_of_sources(self) -> Self:

@@ -1,8 +1,11 @@
 """What every streaming recipe is made of: a configuration's sources, detectors, heads, sinks."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Literal
 
 from mmstream.clock import Clock
+from mmstream.errors import ConfigError, StoreError
 from mmstream.heads.events import EventHead
 from mmstream.media import Label
 from mmstream.pipelines.configuration import (
@@ -17,7 +20,9 @@ from mmstream.runtime.chain import Chain
 from mmstream.runtime.joined import JoinedSource
 from mmstream.runtime.local import Graph
 from mmstream.sinks.jsonl import JsonlSink
+from mmstream.sinks.log import LogSink
 from mmstream.sinks.mqtt import MqttSink
+from mmstream.sinks.spool import Spool, StoreSettings
 from mmstream.sources.media import MediaFile, MediaSettings
 from mmstream.sources.microphone import MicrophoneSettings, MicrophoneSource
 from mmstream.sources.network import NetworkSettings, NetworkSource
@@ -81,16 +86,44 @@ def specs(settings: DetectorSettings) -> tuple[ScorerSpec, ...]:
     )
 
 
+@asynccontextmanager
+async def spooling(
+    settings: StoreSettings | Literal[False], clock: Clock, *, node: str
+) -> AsyncIterator[Spool | None]:
+    """The event log that is asked for, open; None: none is.
+
+    Raises:
+        ConfigError: it cannot be used; the text names the key and the file.
+    """
+    if settings is False:
+        yield None
+        return
+    try:
+        spool = Spool(settings.file(node), settings.limits(), clock)
+        await spool.open()
+    except StoreError as error:
+        msg = f"store.path: {error}; allowed also: `store: false`, for no event log"
+        raise ConfigError(msg) from None
+    try:
+        yield spool
+    finally:
+        await spool.close()
+
+
 def labels(settings: DetectorSettings) -> tuple[Label, ...]:
     """All that those detectors may say."""
     return tuple(label for spec in specs(settings) for label in spec.labels)
 
 
-def sinks(settings: SinkSettings, *, node: str, boot_id: str) -> tuple[Sink, ...]:
-    """The sinks that are asked for."""
+def sinks(
+    settings: SinkSettings, *, node: str, boot_id: str, spool: Spool | None
+) -> tuple[Sink, ...]:
+    """The sinks that are asked for; without a broker the event log is one of its own."""
     made: list[Sink] = []
     if settings.mqtt is not None:
-        made.append(MqttSink(settings.mqtt, node=node, boot_id=boot_id))
+        made.append(MqttSink(settings.mqtt, node=node, boot_id=boot_id, spool=spool))
+    elif spool is not None:
+        made.append(LogSink(spool))
     if settings.jsonl is not None:
         made.append(JsonlSink(settings.jsonl))
     return tuple(made)

@@ -1,7 +1,7 @@
 """Surveillance: every source is cut into hops, watched and listened to, and told as events.
 
 sources -> hops -> worker (motion, loud) -> events -> MQTT, JSON lines, terminal
-                                       requests <-'
+                                       requests <-'  `-> event log on disk
 """
 
 from collections.abc import Callable, Sequence
@@ -32,17 +32,21 @@ async def run(
     `reload` reads the configuration again when SIGHUP or a request asks for it.
 
     Raises:
+        ConfigError: the event log cannot be used.
         UnreachableError: with `strict`, a source or broker could not be reached at the start.
     """
-    boot_id = new_boot_id()
-    view = terminal.view(f"mmstream {settings.node}", out)
-    to = (*graph.sinks(settings.sinks, node=settings.node, boot_id=boot_id), view)
-    built = replace(
-        graph.build(settings, clock, to),
-        inlets=tuple(sink for sink in to if isinstance(sink, MqttSink)),
-        blueprint=ConfiguredSources(settings, clock, reload),
-    )
-    runtime = LocalRuntime(built, clock, boot_id=boot_id)
-    view.watch(runtime.statuses)
-    await serve(runtime, strict=strict)
+    node, boot_id = settings.node, new_boot_id()
+    view = terminal.view(f"mmstream {node}", out)
+    async with graph.spooling(settings.store, clock, node=node) as spool:
+        to = (*graph.sinks(settings.sinks, node=node, boot_id=boot_id, spool=spool), view)
+        built = replace(
+            graph.build(settings, clock, to),
+            inlets=tuple(sink for sink in to if isinstance(sink, MqttSink)),
+            blueprint=ConfiguredSources(settings, clock, reload),
+            left_open=await spool.open_events(boot_id) if spool is not None else (),
+            meters=(spool.metrics,) if spool is not None else (),
+        )
+        runtime = LocalRuntime(built, clock, boot_id=boot_id)
+        view.watch(runtime.statuses)
+        await serve(runtime, strict=strict)
     return runtime.failures()

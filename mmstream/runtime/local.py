@@ -1,7 +1,6 @@
 """Runs a graph on this machine: one event loop, one worker thread, a capture thread per reader."""
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -17,15 +16,17 @@ from mmstream.messages import (
     CONTENTS,
     SCHEMA_VERSION,
     Info,
+    Published,
     SourceInfo,
-    StageReport,
     Stats,
     iso_utc,
 )
 from mmstream.metrics import SourceStatus, StageMetrics
 from mmstream.runtime.chain import Chain
 from mmstream.runtime.control import Blueprint, Controller
+from mmstream.runtime.journal import ended_by_restart
 from mmstream.runtime.outlet import Outlet, SinkFeed
+from mmstream.runtime.report import reports
 from mmstream.runtime.roster import Roster
 from mmstream.sinks.own_thread import OwnThread
 from mmstream.stages import Inlet, ScorerSpec, Sink
@@ -66,6 +67,10 @@ class Graph:
     """Where requests come from."""
     blueprint: Blueprint | None = None
     """How sources are made of settings while it runs; None: none can be added or read again."""
+    left_open: tuple[Published, ...] = ()
+    """The last message of each event that an earlier boot has not ended; these end first."""
+    meters: tuple[StageMetrics, ...] = ()
+    """Counters of what stands behind the sinks."""
 
 
 class LocalRuntime:
@@ -175,7 +180,7 @@ class LocalRuntime:
         """The counters of every stage."""
         per_source = [stage for runner in self._roster.runners.values() for stage in runner.stages]
         per_sink = [m for feed in self._outlet.feeds for m in (feed.metrics, feed.sink.metrics)]
-        return [*per_source, self._worker.metrics, *per_sink]
+        return [*per_source, self._worker.metrics, *per_sink, *self._graph.meters]
 
     def failures(self) -> Sequence[SourceError]:
         """Why sources came to an end that did not just end."""
@@ -239,6 +244,8 @@ class LocalRuntime:
         try:
             async with self._serving_sinks(), self._working():
                 try:
+                    for message in self._graph.left_open:
+                        await self._outlet.say(ended_by_restart(message))
                     if self._graph.reports:
                         await self._tell_info()
                     # Loading takes seconds, in which a live source would only be dropped.
@@ -375,25 +382,8 @@ class LocalRuntime:
         worker = self._worker
         batch_size = worker.metrics.n_out / worker.n_batches if worker.n_batches else None
         lags_ms = {r.metrics.name: r.gauge.lag_ms for r in self._roster.runners.values()}
-        named: dict[str, list[StageMetrics]] = {}
-        for stage in self.stages():
-            named.setdefault(stage.name, []).append(stage)
         return Stats(
-            stages={name: _report(alike, lags_ms.get(name)) for name, alike in named.items()},
+            stages=reports(self.stages(), lags_ms),
             batch_size=None if batch_size is None else round(batch_size, 2),
             device=self._graph.worker.device,
         )
-
-
-def _report(alike: Sequence[StageMetrics], lag_ms: float | None) -> StageReport:
-    """Of stages of one name (the captures of a joined source's parts) the sum."""
-    latencies = max((stage.latencies for stage in alike), key=len)
-    return StageReport(
-        n_in=sum(stage.n_in for stage in alike),
-        n_out=sum(stage.n_out for stage in alike),
-        dropped=dict(sum((stage.dropped for stage in alike), Counter())),
-        lag_ms=lag_ms,
-        p50_ms=latencies.percentile_ms(50),
-        p95_ms=latencies.percentile_ms(95),
-        p99_ms=latencies.percentile_ms(99),
-    )

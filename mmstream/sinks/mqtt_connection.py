@@ -368,6 +368,12 @@ class _LastWords(logging.Handler):
         return logger
 
 
+def first(errors: BaseExceptionGroup[aiomqtt.MqttError]) -> aiomqtt.MqttError:
+    """The first error of a group of groups."""
+    error = errors.exceptions[0]
+    return first(error) if isinstance(error, BaseExceptionGroup) else error
+
+
 def _broken(cause: BaseException | None) -> str:
     match cause:
         case aiomqtt.MqttCodeError(rc=ReasonCode() as reason) if reason.value != UNSPECIFIED:

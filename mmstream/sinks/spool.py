@@ -1,0 +1,399 @@
+"""The event log beside the loop: what must arrive is on disk before it leaves.
+
+    keep -> [unwritten] -> one transaction for all that has come together -> told "disk"
+                      `--> the disk is full, broken or hangs              -> told "memory"
+    read  <- what waits on disk
+    delivered -> marked on disk, a few times a second
+
+What the disk does not take is told at once, so that it goes on from memory, and is tried again
+until it is written: then it is told once more.
+"""
+
+import asyncio
+import logging
+import os
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Final, Literal, TypeVar
+
+from pydantic import Field
+
+from mmstream.clock import Clock
+from mmstream.config import Settings
+from mmstream.errors import DiskFullError, StateError, StoreCorruptError, StoreError
+from mmstream.messages import Published
+from mmstream.metrics import StageMetrics
+from mmstream.sinks.own_thread import OwnThread
+from mmstream.store.eviction import Limits
+from mmstream.store.store import Spooled, Store
+
+PATIENCE_SECS: Final = 1.0
+"""What a disk has not taken by then goes on from memory; it may still be written."""
+RETRY_SECS: Final = 1.0
+"""How soon a disk that refused is tried again."""
+TIDY_SECS: Final = 0.2
+"""How soon deliveries are marked: after `kill -9` those of this time come twice."""
+READ_TRIES: Final = 3
+"""How often a disk is asked for what waits before all else goes on without that."""
+CLOSE_SECS: Final = 0.5
+"""A disk that hangs holds `close` up for no longer than this."""
+MAX_BATCH: Final = 256
+"""Messages in one transaction."""
+MAX_UNWRITTEN: Final = 10_000
+"""Messages that wait for the disk; the oldest are not tried again."""
+NS_PER_DAY: Final = 86_400 * 10**9
+
+_log = logging.getLogger(__name__)
+_Result = TypeVar("_Result")
+
+
+class StoreSettings(Settings):
+    """The event log on disk: nothing that must arrive is lost in an outage or a crash."""
+
+    path: str | None = Field(None, min_length=1)
+    """A file on a local disk, for this node alone; `$XDG_STATE_HOME/mmstream/<node>.db`, in
+    `~/.local/state`, when left out."""
+    max_age_days: float = Field(30, gt=0, le=3650)
+    """What is older is let go."""
+    max_mb: int = Field(500, ge=1, le=1_000_000)
+    """What is beyond that is let go, the oldest first; about 5 MB come on top."""
+
+    def file(self, node: str) -> Path:
+        """Where it is.
+
+        Raises:
+            StoreError: it is in a home folder, and there is none.
+        """
+        home = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+        path = Path(home, "mmstream", f"{node}.db") if self.path is None else Path(self.path)
+        try:
+            return path.expanduser()
+        except RuntimeError:
+            msg = f"{path}: nobody knows a home folder; give a file"
+            raise StoreError(msg) from None
+
+    def limits(self) -> Limits:
+        """How much is kept."""
+        return Limits(round(self.max_age_days * NS_PER_DAY), self.max_mb * 1_000_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Where a message is in the store."""
+
+    n_file: int
+    """Which file since the start: another one when the first had to be set aside."""
+    key: int
+
+
+@dataclass(eq=False, slots=True)
+class Slip:
+    """A message on its way to the disk, and what became of it."""
+
+    message: Published
+    told: Callable[["Slip"], None]
+    """Called on the loop when `place` has changed."""
+    place: Literal["under_way", "disk", "memory", "nowhere"] = "under_way"
+    """`memory`: the disk does not take it now. `nowhere`: the start of the event was let go, so
+    that this must not leave either."""
+    row: Row | None = None
+    is_delivered: bool = False
+
+
+class Spool:
+    """The writer of an event log, on a thread of its own; the methods are called on the loop."""
+
+    def __init__(self, path: Path, limits: Limits, clock: Clock) -> None:
+        """Nothing is opened yet."""
+        self.metrics = StageMetrics("store")
+        """As the store's own. Dropped also: `not_on_disk` went on from memory, `unwritten` never
+        came to the disk, `shutdown` are losses: neither the disk nor anybody else took them."""
+        self.n_left: int | None = None
+        """Messages that earlier boots have left, from `open` on; None: not known."""
+        self._disk = _Disk(path, limits, clock, self.metrics)
+        self._thread = OwnThread("store")
+        self._unwritten: deque[Slip] = deque()
+        self._is_writing = False
+        self._is_failing = False
+        self._is_closed = False
+        self._quiet = asyncio.Event()
+        """Set while nothing is being written."""
+        self._quiet.set()
+        self._rows: list[Row] = []
+        """Delivered, and not marked yet."""
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+
+    async def open(self) -> None:
+        """Open the file, or make it, with its folder; one without room is tried again later.
+
+        Raises:
+            StoreError: it cannot be used; the text says why and what to do.
+        """
+        try:
+            self.n_left = await self._thread.do(self._disk.open)
+        except DiskFullError as error:
+            self._fail(error)
+
+    async def open_events(self, boot_id: str) -> tuple[Published, ...]:
+        """The last message of each event that an earlier boot left open; none on a full disk.
+
+        Raises:
+            StoreError: the file cannot be read.
+        """
+        try:
+            return await self._thread.do(partial(self._disk.open_events, boot_id))
+        except DiskFullError:
+            return ()
+
+    def keep(self, message: Published, told: Callable[[Slip], None]) -> Slip:
+        """Write a message after all before it; its slip is told of as soon as that is decided."""
+        slip = Slip(message, told)
+        self._unwritten.append(slip)
+        if len(self._unwritten) > MAX_UNWRITTEN:
+            self._go_on(self._unwritten.popleft())
+            self.metrics.drop("unwritten")
+        if self._is_failing:
+            asyncio.get_running_loop().call_soon(self._go_on, slip)
+            self._soon("retry", RETRY_SECS, self._write)
+        else:
+            self._write()
+        return slip
+
+    def delivered(self, slip: Slip) -> None:
+        """It needs no more care: from now on it is history."""
+        slip.is_delivered = True
+        if slip.row is not None:
+            self._rows.append(slip.row)
+            self._soon("tidy", TIDY_SECS, self._tidy)
+
+    def read(
+        self,
+        *,
+        after_key: int,
+        limit: int,
+        then: Callable[[Sequence[Slip] | None], None],
+        n_tries: int = READ_TRIES,
+    ) -> None:
+        """Read the oldest that wait behind `after_key`, in order; `then` gets them, on the loop.
+
+        None: they cannot be read. Empty: there are none but those that are told of after this.
+        """
+
+        def read(future: asyncio.Future[Sequence[Slip]]) -> None:
+            try:
+                found = future.result()
+            except StoreError as error:
+                if n_tries > 1 and not self._is_closed:
+                    again = partial(self.read, after_key=after_key, limit=limit, then=then)
+                    later = partial(again, n_tries=n_tries - 1)
+                    asyncio.get_running_loop().call_later(RETRY_SECS, later)
+                    return
+                _log.error("%s; what waits in it comes with the next start", error)
+                then(None)
+            else:
+                then(found)
+
+        self._tidy()  # what is delivered must not be read again
+        self._beside(partial(self._disk.read, after_key, limit), read)
+
+    async def close(self) -> None:
+        """Write and mark what is left, and let the file go; says what waits in it."""
+        n_waiting = 0
+        try:
+            async with asyncio.timeout(CLOSE_SECS):
+                self._write()  # also if it has just failed: a last try
+                while self._is_writing:
+                    await self._quiet.wait()
+                self._end_timers()  # nothing may follow
+                n_waiting = await self._thread.do(partial(self._disk.close, self._rows))
+        except (TimeoutError, StoreError) as error:
+            _log.error("%s: %s", self._disk.path, str(error) or "the disk hangs")
+            self._thread.submit(self._disk.let_go)
+        self._end_timers()
+        self._thread.end()
+        if n_waiting:
+            kept = "%d messages wait on disk (%s): they come, marked late, at the next start"
+            _log.warning(kept, n_waiting, self._disk.path)
+        if n_lost := sum(not slip.is_delivered for slip in self._unwritten):
+            self.metrics.drop("shutdown", n_lost)
+            _log.error("%d messages are lost: neither the disk nor the broker took them", n_lost)
+
+    def _write(self) -> None:
+        if self._is_writing or not self._unwritten:
+            return
+        self._is_writing = True
+        self._quiet.clear()
+        batch = tuple(islice(self._unwritten, MAX_BATCH))
+        self._soon("patience", PATIENCE_SECS, self._lose_patience)
+        messages = tuple(slip.message for slip in batch)
+        self._beside(partial(self._disk.append, messages), partial(self._written, batch))
+
+    def _written(self, batch: Sequence[Slip], future: asyncio.Future[Sequence[Row | None]]) -> None:
+        self._is_writing = False
+        self._quiet.set()
+        if timer := self._timers.pop("patience", None):
+            timer.cancel()
+        try:
+            rows = future.result()
+        except StoreError as error:
+            self._fail(error)
+            return
+        except StateError as error:  # a defect; nothing is held up by it, or tried for ever
+            _log.error("%s: %s", self._disk.path, error)
+            self._take_off(batch)
+            for slip in batch:
+                self._go_on(slip)
+            self._write()
+            return
+        if self._is_failing:
+            _log.warning("%s can be written again", self._disk.path)
+        self._is_failing = False
+        self._take_off(batch)
+        for slip, row in zip(batch, rows, strict=True):
+            slip.row = row
+            slip.place = "nowhere" if row is None else "disk"
+            if slip.is_delivered:
+                self.delivered(slip)
+            slip.told(slip)
+        self._soon("tidy", TIDY_SECS, self._tidy)
+        self._write()
+
+    def _take_off(self, batch: Sequence[Slip]) -> None:
+        decided = set(batch)
+        while self._unwritten and self._unwritten[0] in decided:
+            self._unwritten.popleft()
+
+    def _lose_patience(self) -> None:
+        self._fail(StoreError(f"{self._disk.path}: the disk does not answer"))
+
+    def _fail(self, error: StoreError) -> None:
+        if not self._is_failing:
+            _log.error("%s; events go on from memory until it can be written", error)
+        self._is_failing = True
+        for slip in self._unwritten:
+            self._go_on(slip)
+        self._soon("retry", RETRY_SECS, self._write)
+
+    def _go_on(self, slip: Slip) -> None:
+        if slip.place == "under_way":
+            slip.place = "memory"
+            self.metrics.drop("not_on_disk")
+            slip.told(slip)
+
+    def _tidy(self) -> None:
+        if timer := self._timers.pop("tidy", None):
+            timer.cancel()
+        rows, self._rows = self._rows, []
+        self._beside(partial(self._disk.tidy, rows), partial(self._tidied, rows))
+
+    def _tidied(self, rows: Sequence[Row], future: asyncio.Future[bool]) -> None:
+        try:
+            if future.result():
+                self._soon("tidy", TIDY_SECS, self._tidy)
+        except StoreError:  # the next message will tell
+            self._rows += rows
+            self._soon("tidy", RETRY_SECS, self._tidy)
+
+    def _soon(self, what: str, secs: float, work: Callable[[], None]) -> None:
+        """Once, however often it is asked for until then."""
+
+        def do() -> None:
+            self._timers.pop(what, None)
+            work()
+
+        if what not in self._timers and not self._is_closed:
+            self._timers[what] = asyncio.get_running_loop().call_later(secs, do)
+
+    def _end_timers(self) -> None:
+        self._is_closed = True
+        for timer in self._timers.values():
+            timer.cancel()
+
+    def _beside(
+        self, work: Callable[[], _Result], then: Callable[[asyncio.Future[_Result]], None]
+    ) -> None:
+        asyncio.wrap_future(self._thread.submit(work)).add_done_callback(then)
+
+
+class _Disk:
+    """The store itself, used on one thread; opened again when the file was damaged."""
+
+    def __init__(self, path: Path, limits: Limits, clock: Clock, metrics: StageMetrics) -> None:
+        self.path = path
+        self._limits = limits
+        self._clock = clock
+        self._metrics = metrics
+        self._store: Store | None = None
+        self._n_files = 0
+
+    def open(self) -> int:
+        """Gives how many messages wait."""
+        return self._opened().n_waiting()
+
+    def open_events(self, boot_id: str) -> tuple[Published, ...]:
+        return self._opened().open_events(boot_id)
+
+    def append(self, messages: Sequence[Published]) -> tuple[Row | None, ...]:
+        store = self._opened()
+        try:
+            keys = store.append(messages, now_ns=self._clock.utc_ns())
+        except StoreCorruptError:
+            self.let_go()  # opened again, it is set aside
+            raise
+        return tuple(None if key is None else Row(self._n_files, key) for key in keys)
+
+    def read(self, after_key: int, limit: int) -> tuple[Slip, ...]:
+        found = self._opened().waiting(after_key=after_key, limit=limit)
+        rows = (Row(self._n_files, one.key) for one in found)
+        return tuple(map(_read_slip, found, rows))
+
+    def tidy(self, delivered: Sequence[Row]) -> bool:
+        """Whether there is more to let go."""
+        self._mark(delivered)
+        return self._opened().evict(now_ns=self._clock.utc_ns())
+
+    def close(self, delivered: Sequence[Row]) -> int:
+        """Gives how many messages wait."""
+        try:
+            self._mark(delivered)
+            return self._opened().n_waiting()
+        finally:
+            self.let_go()
+
+    def _mark(self, delivered: Sequence[Row]) -> None:
+        store = self._opened()
+        store.mark_delivered([row.key for row in delivered if row.n_file == self._n_files])
+
+    def _opened(self) -> Store:
+        if self._store is None:
+            self._make_folder()
+            store = Store(self.path, self._limits, now_ns=self._clock.utc_ns())
+            if store.set_aside is not None:
+                aside = "%s was damaged: what could not be read is in %s, and a new one is begun"
+                _log.error(aside, self.path, store.set_aside)
+            self._metrics.dropped.update(store.metrics.dropped)
+            store.metrics = self._metrics  # counted on over files
+            self._store = store
+            self._n_files += 1
+        return self._store
+
+    def _make_folder(self) -> None:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            msg = f"{self.path}: its folder cannot be made: {error.strerror}"
+            raise StoreError(msg) from None
+
+    def let_go(self) -> None:
+        """Close the file; nothing when it is."""
+        if self._store is not None:
+            self._store.close()
+        self._store = None
+
+
+def _read_slip(spooled: Spooled, row: Row) -> Slip:
+    return Slip(spooled.message, told=lambda _: None, place="disk", row=row)

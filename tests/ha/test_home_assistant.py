@@ -1,0 +1,319 @@
+"""The program beside a real Home Assistant and a real mosquitto: `make test-ha`."""
+
+import json
+import re
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import pytest
+import yaml
+from brokers import Listener, Mosquitto, say
+from ha.home_assistant import HomeAssistant
+from programs import ROOT, start
+from pydantic import JsonValue
+from regenerate import LABELS, announced_file
+from sink_messages import caption, event, published
+
+Form = Literal["device", "component", "off"]
+
+pytestmark = [pytest.mark.broker, pytest.mark.timeout(180)]
+
+CLIP = "surveillance/car_detection.mp4"
+"""A car passes from 4.4 s to 9.0 s (golden/car_detection.json)."""
+SHAPES: JsonValue = {"type": "synthetic"}
+QUICK = {"person": False, "face": False, "speech": False}
+"""Detectors that load slowly and that nothing here needs."""
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
+    with Mosquitto(tmp_path_factory.mktemp("broker")) as broker:
+        yield broker
+
+
+@pytest.fixture(scope="module")
+def home(broker: Mosquitto, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HomeAssistant]:
+    folder = tmp_path_factory.mktemp("home")
+    with HomeAssistant(folder, broker_port=broker.port) as home:
+        yield home
+        assert home.complaints == []
+
+
+@pytest.fixture(params=["component", "device"])
+def form(request: pytest.FixtureRequest, home: HomeAssistant) -> Form:
+    chosen: Form = request.param
+    if chosen == "device" and not home.knows_devices:
+        pytest.skip("this Home Assistant is older than 2024.11")
+    return chosen
+
+
+@pytest.fixture
+def _nothing_is_left(
+    broker: Mosquitto, home: HomeAssistant, form: Form, tmp_path: Path
+) -> Iterator[None]:
+    yield
+    del form  # no more than a test that runs needs this
+    folder = tmp_path / "clean"
+    folder.mkdir()
+    with running(folder, broker, "off", {"door": SHAPES}):
+        home.wait_until(lambda: not ours(home), "all is taken back")
+
+
+@contextmanager
+def running(
+    folder: Path,
+    broker: Mosquitto,
+    form: Form,
+    sources: dict[str, JsonValue],
+    **detectors: JsonValue,
+) -> Iterator[None]:
+    """The program; stopped politely at the end."""
+    config = {
+        "node": "pi",
+        "sources": sources,
+        "detectors": {**QUICK, **detectors},
+        "sinks": {"mqtt": {"port": broker.port, "discovery": form}},
+    }
+    file = folder / "config.yaml"
+    file.write_text(json.dumps(config))
+    process = start("run", str(file), folder=folder)
+    try:
+        with Listener(broker.port) as listener:
+            listener.wait_for(lambda _: listener.retained().get("mmstream/pi/status") == "online")
+        yield
+    finally:
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=30)
+    assert process.returncode in (0, 130), told
+
+
+def ours(home: HomeAssistant) -> set[str]:
+    return {one for one in home.states() if re.search(r"\.(door|front_door|yard|mmstream)_", one)}
+
+
+def configurations(broker: Mosquitto) -> dict[str, str]:
+    """All that the broker retains for Home Assistant; what it says last comes after it."""
+    with Listener(broker.port) as listener:
+        listener.say("test/end", "")
+        heard = listener.wait_for(lambda heard: any(one.topic == "test/end" for one in heard))
+    return {one.topic: one.payload for one in heard if one.topic.endswith("/config")}
+
+
+@pytest.mark.usefixtures("_nothing_is_left")
+def test_a_clip_is_seen_as_it_plays(
+    broker: Mosquitto, home: HomeAssistant, form: Form, data_dir: Path, tmp_path: Path
+) -> None:
+    clip: JsonValue = {"type": "media", "url": str(data_dir / CLIP), "pace": "realtime"}
+    with running(tmp_path, broker, form, {"door": clip}):
+        home.wait_for("binary_sensor.door_connection", "on")
+        home.wait_for("binary_sensor.door_motion", "off")
+        home.wait_for("binary_sensor.mmstream_pi_connection", "on")
+        assert home.state("event.door_motion") == "unknown"
+        home.wait_for("binary_sensor.door_motion", "on")
+        home.wait_until(lambda: home.state("event.door_motion") != "unknown", "the event")
+        told = home.states()["event.door_motion"].attributes
+        assert told["event_type"] == "start"
+        assert told["event_types"] == ["start", "end"]
+        assert told["late"] is False
+        assert told["ts_start"] == "1970-01-01T00:00:04.400Z"
+        home.wait_for("binary_sensor.door_motion", "off")
+        home.wait_until(
+            lambda: home.states()["event.door_motion"].attributes["event_type"] == "end", "the end"
+        )
+        assert home.states()["event.door_motion"].attributes["end_reason"] == "quiet"
+        home.wait_for("sensor.door_frame_rate", "12.5")
+        states = home.states()
+        assert float(states["sensor.door_latency"].state) > 0
+        assert states["sensor.door_dropped"].state == "0"
+        assert float(states["sensor.door_sound_level"].state) == -120
+        assert states["sensor.door_sound_level"].attributes["unit_of_measurement"] == "dBFS"
+        assert states["sensor.door_health"].state == "online"
+        assert states["sensor.door_health"].attributes["reason"] == "streaming"
+        classes = {
+            name: states[f"binary_sensor.door_{name}"].attributes.get("device_class")
+            for name in ("motion", "presence", "loud", "alarm", "camera_blocked", "connection")
+        }
+        assert classes == {
+            "motion": "motion",
+            "presence": "occupancy",
+            "loud": "sound",
+            "alarm": "safety",
+            "camera_blocked": "problem",
+            "connection": "connectivity",
+        }
+    home.wait_for("binary_sensor.door_motion", "unavailable")
+    home.wait_for("binary_sensor.mmstream_pi_connection", "off")
+
+
+@pytest.mark.usefixtures("_nothing_is_left")
+def test_buttons_switch_a_source_off_and_on(
+    broker: Mosquitto, home: HomeAssistant, form: Form, tmp_path: Path
+) -> None:
+    with running(tmp_path, broker, form, {"door": SHAPES}):
+        home.wait_for("binary_sensor.door_connection", "on")
+        home.call("button", "press", {"entity_id": "button.door_disable"})
+        home.wait_for("binary_sensor.door_connection", "off")
+        home.wait_for("sensor.door_health", "offline")
+        home.wait_for("binary_sensor.door_motion", "unavailable")
+        home.call("button", "press", {"entity_id": "button.door_enable"})
+        home.wait_for("binary_sensor.door_connection", "on")
+
+
+@pytest.mark.usefixtures("_nothing_is_left")
+def test_what_is_removed_leaves_no_ghosts(
+    broker: Mosquitto, home: HomeAssistant, form: Form, tmp_path: Path
+) -> None:
+    with running(tmp_path, broker, form, {"door": SHAPES, "yard": SHAPES}):
+        home.wait_for("binary_sensor.door_alarm", "on", "off")
+        home.wait_for("binary_sensor.yard_alarm", "on", "off")
+        say(broker.port, "mmstream/pi/request/remove", '{"source": "yard"}')
+        home.wait_until(
+            lambda: not [one for one in ours(home) if ".yard_" in one], "the yard is gone"
+        )
+    with running(tmp_path, broker, form, {"door": SHAPES}, alarm=False):  # while we were away
+        home.wait_for("binary_sensor.door_alarm", "")
+        home.wait_for("event.door_alarm", "")
+        home.wait_for("binary_sensor.door_loud", "on", "off")
+    left = configurations(broker)
+    assert left
+    assert not [topic for topic in left if "alarm" in topic or "alarm" in left[topic]]
+
+
+@pytest.mark.usefixtures("_nothing_is_left")
+def test_home_assistant_that_starts_later_is_told_all(
+    broker: Mosquitto, home: HomeAssistant, form: Form, tmp_path: Path
+) -> None:
+    with running(tmp_path, broker, form, {"door": SHAPES}):
+        home.wait_for("binary_sensor.door_motion", "on", "off")
+        with Listener(broker.port) as listener:
+            for topic in configurations(broker):  # the broker has lost its memory
+                listener.say(topic, "", retain=True)
+            home.wait_until(lambda: not ours(home), "all is gone")
+            listener.say("homeassistant/status", "online")
+        home.wait_for("binary_sensor.door_motion", "on", "off")
+        home.wait_for("binary_sensor.door_connection", "on")
+
+
+def test_another_form_keeps_what_people_have_set(
+    broker: Mosquitto, home: HomeAssistant, tmp_path: Path
+) -> None:
+    if not home.knows_devices:
+        pytest.skip("this Home Assistant is older than 2024.11")
+    with running(tmp_path, broker, "component", {"door": SHAPES}):
+        home.wait_for("binary_sensor.door_motion", "on", "off")
+        home.stop()
+        home.rename("binary_sensor.door_motion", "binary_sensor.somebody_comes")
+        home.start()
+        home.wait_for("binary_sensor.somebody_comes", "on", "off")
+    forms: tuple[Form, ...] = ("device", "component")
+    for form in forms:
+        home.wait_for("binary_sensor.somebody_comes", "unavailable")
+        with running(tmp_path, broker, form, {"door": SHAPES}):
+            home.wait_for("binary_sensor.somebody_comes", "on", "off")
+            home.wait_until(lambda: "event.door_loud" in home.states(), "all is there")
+            assert not [one for one in ours(home) if one.endswith("_2")]
+            config = [topic.split("/")[1] for topic in configurations(broker)]
+            assert (set(config) == {"device"}) == (form == "device")
+    with running(tmp_path, broker, "off", {"door": SHAPES}):
+        home.wait_for("binary_sensor.somebody_comes", "")
+
+
+@pytest.mark.usefixtures("_nothing_is_left")
+def test_ids_stay_over_restarts(
+    broker: Mosquitto, home: HomeAssistant, form: Form, tmp_path: Path
+) -> None:
+    registries = []
+    for _ in range(2):
+        with running(tmp_path, broker, form, {"door": SHAPES}):
+            home.wait_for("binary_sensor.door_motion", "on", "off")
+            home.wait_until(lambda: "sensor.door_frame_rate" in home.states(), "all is there")
+            home.stop()
+            registries.append(home.registry())
+            home.start()
+            home.wait_for("binary_sensor.door_motion", "on", "off")
+    assert registries[0] == registries[1]
+    ids = {one.entity_id for one in registries[0].values()}
+    assert {"binary_sensor.door_motion", "event.door_motion", "button.door_restart"} <= ids
+
+
+@pytest.mark.usefixtures("_nothing_is_left")
+def test_the_automations_of_the_page_fire(
+    broker: Mosquitto, home: HomeAssistant, form: Form, data_dir: Path, tmp_path: Path
+) -> None:
+    automations = documented_automations()
+    assert len(automations) == 5
+    clip: JsonValue = {"type": "media", "url": str(data_dir / CLIP), "pace": "realtime"}
+    with running(tmp_path, broker, form, {"front_door": clip}):
+        home.wait_for("binary_sensor.front_door_motion", "off")
+        home.automate([*automations, triggered_by_device(home)])
+        home.wait_until(lambda: len(fired(home)) == 6, "all are taken in")
+        home.wait_for("binary_sensor.front_door_motion", "on")
+        light = "light_while_something_moves_at_the_door"
+        home.wait_until(lambda: {light, "by_device"} <= fired_names(home), "two have fired")
+        say(broker.port, "mmstream/pi/front_door/state/alarm", "ON")
+        say(broker.port, "mmstream/pi/front_door/state/camera_blocked", "ON")
+        heard = {"a_smoke_alarm_sounds", "something_is_wrong_with_the_camera"}
+        home.wait_until(lambda: heard <= fired_names(home), "two more have fired")
+
+
+def test_the_golden_configurations_are_taken(
+    broker: Mosquitto, home: HomeAssistant, form: Form
+) -> None:
+    """All that there can be, captions and snapshots too, which the program does not publish yet."""
+    golden = json.loads(announced_file(form).read_text("utf-8"))
+    node = "mmstream/pi"
+    with Listener(broker.port) as listener:
+        for topic, body in golden.items():
+            listener.say(topic, json.dumps(body), retain=True)
+        for topic in (f"{node}/status", f"{node}/front_door/status"):
+            listener.say(topic, "online", retain=True)
+        home.wait_for("sensor.front_door_caption", "unknown")
+        home.wait_for("image.front_door_snapshot", "unknown")
+        told = published(caption("final", "ä" * 300)).to_json().replace("door", "front_door")
+        listener.say(f"{node}/front_door/caption/final", told)
+        listener.say(f"{node}/front_door/snapshot", "a JPEG")
+        home.wait_for("sensor.front_door_caption", "ä" * 255)
+        assert home.states()["sensor.front_door_caption"].attributes["text"] == "ä" * 300
+        home.wait_until(lambda: home.state("image.front_door_snapshot") != "unknown", "a picture")
+        odd = published(event("e", label=LABELS[-1])).to_json()
+        listener.say(f"{node}/front_door/event", odd)
+        home.wait_until(
+            lambda: home.state("event.front_door_grue_laut") != "unknown", "the odd one"
+        )
+        for topic in golden:
+            listener.say(topic, "", retain=True)
+        home.wait_until(lambda: not ours(home), "all is taken back")
+
+
+def documented_automations() -> list[JsonValue]:
+    page = (ROOT / "docs/home-assistant.md").read_text()
+    blocks = re.findall(r"```yaml\n(alias:.*?)```", page, re.DOTALL)
+    return [{"id": str(i), **yaml.safe_load(block)} for i, block in enumerate(blocks)]
+
+
+def triggered_by_device(home: HomeAssistant) -> JsonValue:
+    device = home.render("{{ device_id('binary_sensor.front_door_motion') }}")
+    trigger: JsonValue = {
+        "platform": "device",
+        "domain": "mqtt",
+        "device_id": device,
+        "type": "started",
+        "subtype": "motion",
+    }
+    action: JsonValue = {"service": "automation.reload"}
+    return {"id": "by_device", "alias": "by_device", "trigger": [trigger], "action": [action]}
+
+
+def fired(home: HomeAssistant) -> dict[str, JsonValue]:
+    return {
+        one.entity_id.removeprefix("automation."): one.attributes.get("last_triggered")
+        for one in home.states().values()
+        if one.entity_id.startswith("automation.") and one.state == "on"
+    }
+
+
+def fired_names(home: HomeAssistant) -> set[str]:
+    return {name for name, when in fired(home).items() if when is not None}
