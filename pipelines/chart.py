@@ -54,6 +54,7 @@ def draw(report: Report, path: Path) -> None:
         ("event: hit", _FOUND),
         ("missed, or false alarm", _WRONG),
         ("unclear", _UNCLEAR),
+        ("event: unclear", _UNSURE),
     )
     handles = [Patch(color=color, label=text) for text, color in meanings]
     below.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8)

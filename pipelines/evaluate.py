@@ -10,7 +10,7 @@ hop, and the computing.
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -18,8 +18,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from mmstream.clock import Clock
-from mmstream.errors import ConfigError
-from mmstream.heads.events import EventHead, HeadItem
+from mmstream.errors import ConfigError, SinkError, SourceError
+from mmstream.heads.events import HeadItem
 from mmstream.media import Scores, Span, secs_to_ns
 from mmstream.messages import Decided, Event
 from mmstream.pipelines import graph
@@ -29,7 +29,8 @@ from mmstream.pipelines.tally import LabelScore, Match, Said, Verdict, match, sc
 from mmstream.pipelines.truth import Judged, read
 from mmstream.runtime.local import LocalRuntime
 from mmstream.runtime.session import new_boot_id, serve
-from mmstream.sources.media import MediaSettings
+from mmstream.sources.media import MediaFile, MediaSettings
+from mmstream.stages import Stage
 
 
 class _Record(BaseModel):
@@ -85,33 +86,71 @@ class Report(_Record):
 
 
 def check(
-    recipe: Configuration, truth: Path, media: Path, only: Sequence[str]
+    recipe: Configuration, truth: Path, media: Path, only: Sequence[str], clock: Clock
 ) -> tuple[Judged, ...]:
-    """The truth about recordings below `media`, where it fits the configuration and they exist.
+    """The truth about recordings below `media`, where it fits the configuration and they open.
 
     Raises:
         ConfigError: it does not; one line for each problem.
+        SourceError: recordings cannot be opened; one line for each.
     """
     names = [label.name for label in graph.labels(recipe.detectors)]
-    return read(truth, media, names, only)
+    judged = read(truth, media, names, only)
+    problems = []
+    for file in dict.fromkeys(one.file for one in judged):
+        settings = _source(media / file)
+        try:
+            with MediaFile(source_id(settings.url), settings, clock).read():
+                pass
+        except SourceError as error:
+            problems.append(str(error))
+    if problems:
+        raise SourceError("\n".join(problems))
+    return judged
 
 
-def check_outputs(truth: Path, files: Sequence[Path]) -> None:
-    """Make sure, before minutes are spent, that files can be written and are not the truth.
+def check_outputs(files: Sequence[Path], inputs: Sequence[Path]) -> None:
+    """Make sure, before minutes are spent, that files can be written, each once, and are no input.
 
     Raises:
         ConfigError: one cannot, or is.
     """
-    for file in files:
-        if file.exists() and file.samefile(truth):
-            msg = f"{file}: is the truth itself; allowed: another file"
+    for i, file in enumerate(files):
+        if any(_is_same(file, other) for other in inputs):
+            msg = f"{file}: is the truth itself, or a recording; allowed: another file"
             raise ConfigError(msg)
+        if any(_is_same(file, other) for other in files[:i]):
+            msg = f"{file}: is asked for twice; allowed: another file"
+            raise ConfigError(msg)
+        is_new = not file.exists()
         try:
             with file.open("ab"):
                 pass
         except OSError as error:
             msg = f"{file}: cannot be written: {error.strerror}"
             raise ConfigError(msg) from None
+        if is_new:
+            file.unlink()  # nothing is left behind when it comes to no figures
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    if one.exists() and other.exists():
+        return one.samefile(other)
+    return one.resolve() == other.resolve()
+
+
+@contextmanager
+def writing(file: Path) -> Iterator[None]:
+    """Around what writes a file.
+
+    Raises:
+        SinkError: it cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        msg = f"{file}: cannot be written: {error.strerror}"
+        raise SinkError(msg) from None
 
 
 def run(
@@ -180,19 +219,29 @@ class _Played:
     said: tuple[Said, ...]
 
 
-class _Witness(EventHead):
-    """A head that remembers what it said, at which instant that was decided, and how far it got."""
+@dataclass(slots=True)
+class _Witness:
+    """Remembers what a head said and how far it got (`Stage[HeadItem, Decided]`)."""
 
-    reached_ns = 0
-    decided: tuple[Decided, ...] = ()
+    head: Stage[HeadItem, Decided]
+    reached_ns: int = 0
+    decided: list[Decided] = field(default_factory=list)
 
     def push(self, item: HeadItem) -> Sequence[Decided]:
         """As the head does."""
-        said = super().push(item)
-        self.decided += tuple(said)
         if isinstance(item, Scores):
             self.reached_ns = item.span.end_ns
+        said = self.head.push(item)
+        self.decided += said
         return said
+
+    def flush(self) -> Sequence[Decided]:
+        """As the head does; nothing is open any more when a recording has ended."""
+        return self.head.flush()
+
+
+def _source(path: Path) -> MediaSettings:
+    return MediaSettings(type="media", url=str(path), pace="max")
 
 
 def _play(recipe: Configuration, path: Path, clock: Clock) -> _Played:
@@ -202,17 +251,12 @@ def _play(recipe: Configuration, path: Path, clock: Clock) -> _Played:
         SourceError: it cannot be read.
         KeyboardInterrupt: a signal came first.
     """
-    name = source_id(str(path))
-    source = MediaSettings(type="media", url=str(path), pace="max")
-    settings = recipe.model_copy(update={"sources": {name: source}})
+    source = _source(path)
+    settings = recipe.model_copy(update={"sources": {source_id(source.url): source}})
     built = graph.build(settings, clock, (), reports=False)
-    witness = _Witness(
-        node=settings.node,
-        source=name,
-        labels=graph.labels(settings.detectors),
-        settings=settings.events.by_label(),
-    )
-    built = replace(built, chains=tuple(replace(one, head=witness) for one in built.chains))
+    (chain,) = built.chains
+    witness = _Witness(chain.head)
+    built = replace(built, chains=(replace(chain, head=witness),))
     runtime = LocalRuntime(built, clock, boot_id=new_boot_id())
     asyncio.run(serve(runtime))
     for failure in runtime.failures():

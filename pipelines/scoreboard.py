@@ -1,9 +1,10 @@
 """The figures of an evaluation as text: aligned for a terminal, or Markdown for a document."""
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from mmstream.pipelines.evaluate import Report
+from mmstream.pipelines.evaluate import Report, Timeline
 from mmstream.pipelines.tally import Delay, Error, FalseAlarm, LabelScore, Miss
 
 COUNTS: Final = (
@@ -28,6 +29,10 @@ Delay: seconds of media from the truth's start to the decision, median (95 %).
 False: alarms at which nothing happened. Unclear: events where it cannot be told, not counted.
 Pieces: of a truth, beyond the first. Merged: events over several truths. -: nothing to tell."""
 
+CELLS: Final = """\
+Found/true, **+false alarms**; -: judged, and nothing happened nor was wrongly said; empty: not
+judged. Clips of one folder of which the same is to be said share a row; figures are of each."""
+
 
 def plain(report: Report) -> str:
     """For a terminal: columns aligned, then every miss and false alarm."""
@@ -43,8 +48,38 @@ def markdown(report: Report) -> str:
     columns = (*COUNTS, *TIMES)
     rules = ("---", *["---:"] * (len(columns) - 1))
     rows = (columns, rules, *((*_counts(one), *_times(one)) for one in report.labels))
-    table = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join([*table, "", LEGEND, *_lists(report, mark="* ")])
+    lists = _lists(report, mark="* ")
+    return "\n".join([*_table(rows), "", LEGEND, *lists, "", *_by_clip(report), "", CELLS])
+
+
+def _table(rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    for row in rows:
+        yield f"| {' | '.join(row)} |"
+
+
+def _by_clip(report: Report) -> Iterator[str]:
+    """A row per clip; clips of one folder of which the same is to be said share one."""
+    labels = [one.label for one in report.labels]
+    cells: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    for one in report.timelines:
+        cells[one.file][one.label] = _cell(one)
+    clips: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
+    for file, said in cells.items():
+        folder = file.rpartition("/")[0]
+        clips[folder, *(said.get(label, " ") for label in labels)].append(file)
+    rows = (
+        (files[0] if len(files) == 1 else f"{folder}: {len(files)} clips", *row)
+        for (folder, *row), files in clips.items()
+    )
+    return _table([("clip", *labels), ("---", *["---"] * len(labels)), *rows])
+
+
+def _cell(one: Timeline) -> str:
+    n_false = sum(event.verdict == "false_alarm" for event in one.events)
+    n_found = sum(truth.found for truth in one.truths)
+    found = f"{n_found}/{len(one.truths)}" if one.truths else ""
+    false = f"**+{n_false}**" if n_false else ""
+    return " ".join(part for part in (found, false) if part) or "-"
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:

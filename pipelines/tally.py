@@ -51,9 +51,9 @@ class Hit(_Record):
     start_s: float
     end_s: float
     start_error_s: float | None
-    """None: its start is unclear, or the event began with another truth."""
+    """None: its start is unclear, or an event of the truth before goes on into it."""
     end_error_s: float | None
-    """None: likewise at its end."""
+    """None: its end is unclear, or an event goes on into the next truth."""
     delay_s: float | None
     """From its start until there was enough to say so; None as for the start."""
     n_pieces: int
@@ -221,14 +221,15 @@ def _hits(found: Match) -> list[Hit]:
 def _hit(found: Match, truth: int) -> Hit:
     span, unclear = found.judged.truths[truth], found.judged.unclear
     its = found.events_of(truth)
-    first = [found.events[i] for i in its if found.truths_of[i][0] == truth]
-    last = [found.events[i] for i in its if found.truths_of[i][-1] == truth]
+    events = [found.events[i] for i in its]
+    starts_here = all(found.truths_of[i][0] == truth for i in its)
+    ends_here = all(found.truths_of[i][-1] == truth for i in its)
     start_error_s = end_error_s = delay_s = None
-    if first and _is_clear(span.start_ns, unclear):
-        start_error_s = secs(min(one.span.start_ns for one in first) - span.start_ns)
-        delay_s = secs(min(one.decided_ns for one in first) - span.start_ns)
-    if last and _is_clear(span.end_ns, unclear):
-        end_error_s = secs(max(one.span.end_ns for one in last) - span.end_ns)
+    if starts_here and _is_clear(span.start_ns, unclear):
+        start_error_s = secs(min(one.span.start_ns for one in events) - span.start_ns)
+        delay_s = secs(min(one.decided_ns for one in events) - span.start_ns)
+    if ends_here and _is_clear(span.end_ns, unclear):
+        end_error_s = secs(max(one.span.end_ns for one in events) - span.end_ns)
     return Hit(
         file=found.judged.file,
         start_s=secs(span.start_ns),
@@ -236,7 +237,7 @@ def _hit(found: Match, truth: int) -> Hit:
         start_error_s=start_error_s,
         end_error_s=end_error_s,
         delay_s=delay_s,
-        n_pieces=len(_joined(found.events[i].span for i in its)),
+        n_pieces=len(_joined(one.span for one in events)),
     )
 
 

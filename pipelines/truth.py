@@ -17,7 +17,6 @@ are seconds from the recording's first instant. Columns after the fourth are for
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +28,9 @@ COLUMNS: Final = ("file", "event", "start_s", "end_s")
 """The header; more may follow."""
 UNCLEAR: Final = "?"
 """Before a label: it cannot be told."""
+
+_MAX_SECS: Final = 1e9
+"""No recording is so long; nanoseconds must stay whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +144,7 @@ def _instant_ns(column: str, cell: str) -> int:
         secs = float(cell)
     except ValueError:
         raise ValueError(msg) from None
-    if not isfinite(secs) or secs < 0:
+    if not 0 <= secs <= _MAX_SECS:
         raise ValueError(msg)
     return secs_to_ns(secs)
 

@@ -5,10 +5,14 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 
 ROOT = Path(__file__).resolve().parent.parent
+
+hypothesis.settings.register_profile("mmstream", deadline=None)  # no test is about how long it took
+hypothesis.settings.load_profile("mmstream")
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,11 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+MOTION_AND_LOUD = (
+    "detectors: {presence: false, person: false, face: false, speech: false, alarm: false, "
+    "condition: false, person_speaking: false, impact: false}"
+)
+"""For configurations of tests that are not about detectors: the rest takes seconds to load."""
 
 
 def start(*arguments: str, folder: Path | None = None) -> subprocess.Popen[str]:

@@ -167,7 +167,7 @@ def test_rows_stored_bottom_up_stand_upright(tmp_path: Path) -> None:
     np.testing.assert_array_equal(first.image.luma, image_from_array(picture).luma)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(1, 70), st.integers(1, 50), st.sampled_from(["rgb24", "bgr24"]))
 def test_an_array_comes_back_as_it_went_in(width: int, height: int, pixel_format: str) -> None:
     array = np.random.default_rng(width).integers(0, 255, (height, width, 3), np.uint8)
@@ -279,7 +279,7 @@ def test_surround_is_mixed_with_the_voice_in_front() -> None:
     assert bass < 0.01
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     st.sampled_from([8_000, 16_000, 44_100, 48_000]),
     st.lists(st.integers(1, 3000), min_size=1, max_size=12).filter(lambda sizes: sum(sizes) > 400),
@@ -304,7 +304,7 @@ def test_how_sound_is_cut_into_frames_changes_nothing(
     assert all(chunk.samples.size == RATE_HZ // 50 for chunk in chunks[:-1])
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.integers(-2_400_000, 2_400_000), min_size=20, max_size=20))
 def test_jitter_of_timestamps_is_ignored(jitter_ns: list[int]) -> None:
     metrics = StageMetrics("cam")
@@ -321,7 +321,7 @@ def test_jitter_of_timestamps_is_ignored(jitter_ns: list[int]) -> None:
 
 
 @given(st.integers(0, 10**6))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_timestamps_rounded_to_milliseconds_never_move_the_anchor(first_frame: int) -> None:
     metrics = StageMetrics("cam")
     resampler = CaptureResampler("cam", RATE_HZ, metrics)
@@ -388,7 +388,7 @@ def test_a_drifting_clock_is_put_right_before_it_is_heard(ppm: int) -> None:
     assert abs(end_ns - n_frames * 20_000_000 * (1_000_000 + ppm) // 1_000_000) <= 26_000_000
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(-(10**10), 10**10), st.integers(1, 2000)), max_size=15))
 def test_whatever_the_timestamps_are_chunks_never_overlap(frames: list[tuple[int, int]]) -> None:
     resampler = CaptureResampler("cam", RATE_HZ, StageMetrics("cam"))

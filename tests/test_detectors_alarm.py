@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from recordings import read_sound
 
-from mmstream.codecs import read_audio
 from mmstream.detectors.alarm import AlarmScorer, AlarmSettings
 from mmstream.errors import ScorerError
 from mmstream.heads.events import EventHead
@@ -137,7 +137,7 @@ def events(scores: Sequence[Scores]) -> list[Event]:
 # --- alarms -------------------------------------------------------------------------------------
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     pattern=st.sampled_from([SMOKE, CO]),
     hz=st.one_of(st.floats(2800, 3600), st.floats(500, 545)),
@@ -178,7 +178,7 @@ def test_alarms_in_noise_are_told_with_their_start_and_kind(
 def test_alarms_in_real_noise_as_loud_as_they_are_told(
     data_dir: Path, name: str, pattern: Pattern, hz: float
 ) -> None:
-    samples = mixed(beeping(sounding(pattern), hz), read_audio(data_dir / name, RATE_HZ), 0)
+    samples = mixed(beeping(sounding(pattern), hz), read_sound(data_dir / name), 0)
     told = found(samples)
     assert [one.note for one in told if (one.note or "").startswith(pattern.note)]
     assert told[0].at_ns / NS_PER_SEC == pytest.approx(LEAD_SECS, abs=0.25)
@@ -247,9 +247,7 @@ def test_no_recording_holds_an_alarm(data_dir: Path) -> None:
     paths = [path for folder in folders for path in sorted((data_dir / folder).iterdir())]
     paths = [path for path in paths if path.name != "pe_dog_noaudio.mp4"]
     quiet = np.zeros(6 * RATE_HZ, np.float32)
-    alarms = [
-        path.name for path in paths if found(np.concatenate((read_audio(path, RATE_HZ), quiet)))
-    ]
+    alarms = [path.name for path in paths if found(np.concatenate((read_sound(path), quiet)))]
     assert len(paths) > 50
     assert alarms == []
 
@@ -258,7 +256,7 @@ def test_no_recording_holds_an_alarm(data_dir: Path) -> None:
 def test_no_kind_of_sound_in_a_row_makes_an_alarm(data_dir: Path, kind: str) -> None:
     rows = [row.split("\t") for row in (data_dir / "esc10/labels.tsv").read_text().splitlines()]
     names = [row[0] for row in rows[1:] if row[3] == kind]
-    clips = [read_audio(data_dir / "esc10/audio" / name, RATE_HZ) for name in names]
+    clips = [read_sound(data_dir / "esc10/audio" / name) for name in names]
     assert len(clips) == 40
     assert found(np.concatenate(clips)) == []
 
@@ -266,14 +264,14 @@ def test_no_kind_of_sound_in_a_row_makes_an_alarm(data_dir: Path, kind: str) -> 
 def test_a_baby_that_cries_again_and_again_is_no_alarm(data_dir: Path) -> None:
     # These had two groups in time when a pause might be half a beep.
     for name in ("1-60997-B-3.ogg", "3-152007-C-3.ogg", "5-198411-A-3.ogg"):
-        cry = read_audio(data_dir / "esc10/audio" / name, RATE_HZ)
+        cry = read_sound(data_dir / "esc10/audio" / name)
         assert found(np.tile(cry, 6)) == []
 
 
 # --- state --------------------------------------------------------------------------------------
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(
     hop_ms=st.sampled_from([20, 33, 100, 250, 1000, 3000]),
     pattern=st.sampled_from([SMOKE, CO]),

@@ -7,9 +7,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from recordings import read_frames
 from test_detectors_motion import FLASHED, QUIET, Seen, cut, frames_of, textured
 from test_detectors_motion import watch as watch_motion
-from test_detectors_presence import recorded, truth
+from test_detectors_presence import truth
 from test_detectors_presence import watch as watch_presence
 
 from mmstream.codecs import image_from_array
@@ -54,7 +55,7 @@ def aimed(frames: Sequence[VideoFrame], aim: Aim) -> list[VideoFrame]:
 
 def garden(data_dir: Path) -> list[VideoFrame]:
     """12 s in which nothing happens."""
-    frames = recorded(data_dir / "surveillance/garden_brightness_change.avi")
+    frames = read_frames(data_dir / "surveillance/garden_brightness_change.avi")
     there_and_back = [*range(24), *range(22, 0, -1)] * 4
     return [
         VideoFrame("cam", n * NS_PER_SEC // 12, frames[k].image)
@@ -86,7 +87,7 @@ def assert_sees_the_cars(seen: Seen, data_dir: Path) -> None:
 @BOTH
 @pytest.mark.parametrize("aim", [shaking, in_the_wind])
 def test_a_shaking_camera_sees_who_comes(data_dir: Path, watch: Watch, aim: Aim) -> None:
-    frames = recorded(data_dir / "surveillance/car_detection.mp4")
+    frames = read_frames(data_dir / "surveillance/car_detection.mp4")
     assert_sees_the_cars(watch(cut(aimed(frames, aim))), data_dir)
 
 
@@ -95,7 +96,7 @@ def test_a_shaking_camera_sees_who_comes(data_dir: Path, watch: Watch, aim: Aim)
 def test_a_turned_camera_works_on_after_a_short_silence(
     data_dir: Path, watch: Watch, by: float
 ) -> None:
-    frames = recorded(data_dir / "surveillance/car_detection.mp4")
+    frames = read_frames(data_dir / "surveillance/car_detection.mp4")
     turned_ns = 11 * NS_PER_SEC
     first = next(n for n, frame in enumerate(frames) if frame.start_ns > turned_ns)
     seen = watch(cut(aimed(frames, lambda n: (by, by / 3) if n >= first else (0, 0))))

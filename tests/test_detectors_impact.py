@@ -1,4 +1,5 @@
 import pickle
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -221,6 +222,31 @@ def crate(across: float) -> Bytes:
     return shown
 
 
+def moved(hop: Hop, later_ns: int) -> Hop:
+    frames = [replace(one, start_ns=one.start_ns + later_ns) for one in hop.frames]
+    span = Span(hop.span.start_ns + later_ns, hop.span.end_ns + later_ns)
+    return replace(hop, span=span, frames=tuple(frames))
+
+
+@dataclass(frozen=True, eq=False)
+class Claim:
+    """A picture (fits `Image`) that claims to hold `nbytes`."""
+
+    luma: Bytes
+    nbytes: int
+
+    @property
+    def width(self) -> int:
+        return int(self.luma.shape[1])
+
+    @property
+    def height(self) -> int:
+        return int(self.luma.shape[0])
+
+    def rgb(self, size: tuple[int, int] | None = None) -> Bytes:
+        raise NotImplementedError(size)
+
+
 def frames_of(pictures: Sequence[Bytes], fps: float) -> list[VideoFrame]:
     return [
         VideoFrame("room", round(n * NS_PER_SEC / fps), image_from_array(one, "gray"))
@@ -298,7 +324,7 @@ def told(all_scores: Sequence[Scores]) -> list[tuple[float, float, float]]:
     return [(hit.at_secs, round(hit.score, 5), hit.offset_secs) for hit in hits_of(all_scores)]
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(hop_ms=st.sampled_from([40, 100, 170, 250, 500, 1000, 2500]))
 def test_how_it_is_cut_into_hops_changes_nothing(hop_ms: int) -> None:
     frames, samples = demo_film(2, 7)
@@ -383,6 +409,37 @@ def test_pictures_that_stop_or_change_their_size_are_survived() -> None:
     ]
     frames = [*demo_film(2, 7)[0][:50], *small[50:]]
     assert hits_of(scored(cut(frames, demo_film(2, 7)[1])))[0].at_secs < 4
+
+
+def test_no_more_is_kept_than_is_needed() -> None:
+    """Sounds that go on while something moves on; neither they nor large pictures pile up."""
+    pictures = [crate(10 + 85 * n / 25) for n in range(75)]
+    bang_secs = [0.8 + 0.2 * n for n in range(11)]
+    hops = cut(frames_of(pictures, 25), bangs(bang_secs, 3))
+    scorer = ImpactScorer()
+    sizes = []
+    for lap in range(8):
+        later = [moved(hop, lap * 3 * NS_PER_SEC) for hop in hops]
+        scorer.score(later, (), Load.FULL)
+        place = scorer._places["room"]  # noqa: SLF001 - how much of it there is
+        sizes.append(len(place._past._offsets_ns))  # noqa: SLF001 - the same
+    assert max(sizes) > 10
+    assert max(sizes[5:]) <= max(sizes[2:5])
+
+
+@pytest.mark.parametrize(("n_bytes", "n_held"), [(1_000_000, (15, 40)), (1_100_000, (0, 0))])
+def test_large_pictures_are_let_go_at_once(n_bytes: int, n_held: tuple[int, int]) -> None:
+    scorer, held = ImpactScorer(), []
+    for hop in cut(frames_of([crate(20)] * 75, 25), bangs([0.9], 3)):
+        images = [Claim(frame.image.luma, n_bytes) for frame in hop.frames]
+        held += [weakref.ref(image) for image in images]
+        frames = [
+            replace(frame, image=image) for frame, image in zip(hop.frames, images, strict=True)
+        ]
+        scorer.score([replace(hop, frames=tuple(frames))], (), Load.FULL)
+        del images, frames
+    n_alive = sum(one() is not None for one in held)
+    assert n_held[0] <= n_alive <= n_held[1]
 
 
 def test_forgotten_is_as_new() -> None:

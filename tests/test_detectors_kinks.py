@@ -58,7 +58,7 @@ def bounce(at_secs: float, before: float, after: float, across: float = 0.4) -> 
     return place
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     at_secs=st.floats(0.55, 0.75),
     before=st.floats(0.8, 1.4),

@@ -259,7 +259,7 @@ def test_sources_do_not_touch_each_other_and_forgetting_begins_anew() -> None:
     assert looks_ms(run(scorer, hops_of(1), HERE)) == [0, 500]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     places=st.lists(
         st.lists(st.tuples(st.floats(0, 0.7), st.floats(0, 0.4), st.floats(0.2, 1)), max_size=3),

@@ -100,7 +100,7 @@ def listen(
 # --- what is loud -------------------------------------------------------------------------------
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     at_secs=st.floats(1, 3),
     secs=st.floats(0.05, 0.6),
@@ -261,7 +261,7 @@ def test_without_sound_there_is_no_output() -> None:
 # --- state --------------------------------------------------------------------------------------
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     hop_ms=st.sampled_from([3, 10, 33, 100, 250, 1000, 3000]),
     rate_hz=st.sampled_from([8000, 16_000, 22_050, 44_100]),

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from test_detectors_motion import THIRD, cut, frames_of, read_frames, textured, with_patch
+from recordings import read_frames
+from test_detectors_motion import THIRD, cut, frames_of, textured, with_patch
 
 from mmstream.codecs import image_from_array
 from mmstream.config import load
@@ -172,7 +173,7 @@ def test_a_masked_camera_may_shake(kind: Kind) -> None:
 
 
 def test_the_overlay_of_a_motorway_camera_is_masked(data_dir: Path) -> None:
-    frames = read_frames(data_dir / "surveillance/highway_day.avi")[:300]
+    frames = list(read_frames(data_dir / "surveillance/highway_day.avi")[:300])
     road = [rectangle(0.18, 0, 1, 1), rectangle(0, 0.37, 1, 1)]  # leaves bushes and a caption
     caption = rectangle(0, 0.32, 0.18, 0.37)
     without = MotionSettings.model_validate({"masks": {"cam": road}})

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from recordings import read_frames
 
-from mmstream.clock import ManualClock
 from mmstream.codecs import image_from_array
 from mmstream.detectors.motion import MotionScorer, MotionSettings
 from mmstream.media import (
@@ -25,7 +25,6 @@ from mmstream.media import (
     Span,
     VideoFrame,
 )
-from mmstream.sources.media import MediaFile, MediaSettings
 from mmstream.stages import Load
 
 BUSY = "pedestrians_pavement.mp4", "vehicles_suburb.mp4", "highway_day.avi", "marathon_runners.mp4"
@@ -52,12 +51,6 @@ def frames_of(pictures: Iterable[Bytes], fps: float, first_ns: int = 0) -> list[
         VideoFrame("cam", first_ns + round(n * NS_PER_SEC / fps), image_from_array(picture, "gray"))
         for n, picture in enumerate(pictures)
     ]
-
-
-def read_frames(path: Path) -> list[VideoFrame]:
-    media = MediaFile("cam", MediaSettings(url=str(path), pace="max"), ManualClock())
-    with media.read() as items:
-        return [item for item in items if isinstance(item, VideoFrame)]
 
 
 def cut(
@@ -128,7 +121,7 @@ def flashing(starts: Sequence[int], n_on: int, n: int) -> list[Bytes]:
     return [FLASHED if any(0 <= k - at < n_on for at in starts) else QUIET for k in range(n)]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     fps=st.sampled_from([10.0, 12.5, 15.0, 24.0, 25.0, 30_000 / 1001, 30.0, 60.0]),
     starts_secs=st.tuples(st.floats(1.3, 2.0), st.floats(3.0, 4.0)),
@@ -220,7 +213,7 @@ def test_what_was_there_from_the_start_is_no_motion_and_its_ghost_heals() -> Non
     assert ghost.duration_ns < 1.7e9
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     gain=st.floats(0.5, 1.6),
     offset=st.integers(-30, 30),
@@ -266,7 +259,7 @@ def test_another_picture_is_learnt_and_scores_0_at_the_cut() -> None:
     assert seen.on() == [Span(frames[40].start_ns, frames[45].start_ns)]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     hop_ns=st.sampled_from([40_000_000, NS_PER_SEC // 10, 330_000_000, NS_PER_SEC, 5 * NS_PER_SEC]),
     starts=st.lists(st.integers(30, 110), max_size=3),

@@ -97,7 +97,7 @@ def test_the_envelope_follows_the_voice_and_not_the_bass() -> None:
     assert np.all(np.diff(envelope.at_ns) == 20_000_000)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(hop_ms=st.sampled_from([50, 100, 130, 250, 500, 1000]))
 def test_how_sound_is_cut_changes_nothing(hop_ms: int) -> None:
     samples = voice(2)
@@ -117,13 +117,11 @@ def test_what_is_lost_is_missing_and_the_rest_stays_in_place() -> None:
     assert holed.log_energy[~lost].tolist() == whole.log_energy[~lost].tolist()
     hops = cut(samples)
     gap = listened([*hops[:3], *hops[5:]]).envelope()
-    where = np.isin(gap.at_ns, whole.at_ns)
-    assert where.all()
-    kept = np.isin(whole.at_ns, gap.at_ns)
-    assert not kept[(whole.at_ns > 740_000_000) & (whole.at_ns < 1_260_000_000)].any()
+    after = whole.at_ns > 1_250_000_000 + 20_000_000
     known = ~np.isnan(gap.log_energy)
-    assert np.count_nonzero(~known) <= 1
-    assert gap.log_energy[known].tolist() == whole.log_energy[kept][known].tolist()
+    # A hole in the row would be interpolated: what came before it is forgotten.
+    assert gap.at_ns[known].tolist() == whole.at_ns[after].tolist()
+    assert gap.log_energy[known].tolist() == whole.log_energy[after].tolist()
 
 
 def test_it_remembers_seconds_not_hours() -> None:
@@ -145,6 +143,14 @@ def test_a_mouth_moves_more_than_a_head_that_sways() -> None:
 def test_a_box_that_jumps_is_no_motion() -> None:
     shaken = [FACE, Box(0.26, 0.12, 0.5, 0.6), Box(0.25, 0.1, 0.52, 0.62)]
     assert level(last(watched(talking(3, is_mute=True), shaken))) == 0
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 400), (400, 1), (3, 90)])
+def test_a_face_that_is_less_than_a_pixel_is_survived(size: tuple[int, int]) -> None:
+    image = image_from_array(np.full(size, 90, np.uint8), "gray")
+    frames = [VideoFrame("cam", n * NS_PER_SEC // FPS, image) for n in range(3 * FPS)]
+    for box in (Box(0.5, 0.5, 0.5, 0.5), Box(1, 1, 0, 0), Box(0, 0, 1, 1), Box(0.9, 0.9, 0.1, 0.1)):
+        assert level(last(watched(frames, [box]))) == 0
 
 
 def test_too_little_says_nothing() -> None:

@@ -50,7 +50,7 @@ def onsets_of(hops: list[Hop]) -> list[Onset]:
     return [onset for hop in hops for onset in finder.hear(hop)]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     at_secs=st.floats(0.2, 1.8),
     peak=st.floats(0.03, 1),
@@ -64,7 +64,7 @@ def test_a_knock_is_dated_to_5_ms(at_secs: float, peak: float, rate_hz: int) -> 
     assert found.rise_db > 10
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(sizes=st.lists(st.integers(30, 9000), min_size=1, max_size=5))
 def test_how_sound_is_cut_changes_nothing(sizes: list[int]) -> None:
     samples = room(3)

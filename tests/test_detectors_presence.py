@@ -1,12 +1,12 @@
 import pickle
 from collections.abc import Iterable, Sequence
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from recordings import read_frames
 from test_detectors_motion import (
     FLASHED,
     HOP_NS,
@@ -17,7 +17,6 @@ from test_detectors_motion import (
     assert_same,
     cut,
     frames_of,
-    read_frames,
     textured,
     with_patch,
 )
@@ -42,7 +41,6 @@ from mmstream.messages import Event
 from mmstream.stages import Load
 
 PROPOSED = LabelSettings(for_secs=0.4, within_secs=1.0, min_off_secs=1.0)
-recorded = cache(read_frames)
 
 
 def joined(scores: Iterable[Scores]) -> Seen:
@@ -84,7 +82,7 @@ def truth(data_dir: Path, name: str) -> list[tuple[float, float]]:
 
 @pytest.mark.parametrize("name", ["one_by_one_person.mp4", "car_detection.mp4"])
 def test_each_visit_is_one_event(data_dir: Path, name: str) -> None:
-    found = visits(watch(cut(recorded(data_dir / "surveillance" / name))))
+    found = visits(watch(cut(read_frames(data_dir / "surveillance" / name))))
     expected = truth(data_dir, name)
     assert len(found) == len(expected)
     for (start, end), (true_start, true_end) in zip(found, expected, strict=True):
@@ -93,7 +91,7 @@ def test_each_visit_is_one_event(data_dir: Path, name: str) -> None:
 
 
 def test_a_change_of_light_in_a_garden_is_silent(data_dir: Path) -> None:
-    garden = recorded(data_dir / "surveillance/garden_brightness_change.avi")
+    garden = read_frames(data_dir / "surveillance/garden_brightness_change.avi")
     there_and_back = [*range(24), *range(22, 0, -1)] * 4
     images = [garden[n].image for n in [*there_and_back, *range(len(garden)), *there_and_back]]
     frames = [VideoFrame("cam", n * NS_PER_SEC // 12, image) for n, image in enumerate(images)]
@@ -104,7 +102,7 @@ def test_a_change_of_light_in_a_garden_is_silent(data_dir: Path) -> None:
 
 @pytest.mark.parametrize("name", ["marathon_runners.mp4", "pedestrians_pavement.mp4"])
 def test_where_something_always_is_it_is_always_said(data_dir: Path, name: str) -> None:
-    assert np.mean(watch(cut(recorded(data_dir / "surveillance" / name))).values >= 0.5) > 0.95
+    assert np.mean(watch(cut(read_frames(data_dir / "surveillance" / name))).values >= 0.5) > 0.95
 
 
 def test_who_keeps_still_stays_and_the_place_is_told() -> None:
@@ -166,7 +164,7 @@ def test_larger_scores_higher_and_min_area_is_the_middle() -> None:
     assert not watch(cut(frames_of([QUIET] * 8 + [FLASHED] * 5, 5)), coarse).found()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     gain=st.floats(0.4, 1.6),
     offset=st.integers(-30, 30),
@@ -194,7 +192,7 @@ def test_another_picture_is_learnt_and_scores_0_at_the_cut() -> None:
     assert seen.on() == [Span(frames[40].start_ns, frames[59].start_ns)]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     hop_ns=st.sampled_from([40_000_000, NS_PER_SEC // 10, 330_000_000, NS_PER_SEC, 5 * NS_PER_SEC]),
     start=st.integers(10, 80),

@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from recordings import read_sound
 
-from mmstream.codecs import read_audio
 from mmstream.detectors import silero
 from mmstream.detectors.silero import SileroNet, SpeechScorer, speech_scorer
 from mmstream.errors import ScorerError
@@ -26,7 +26,7 @@ WINDOW_SECS = 0.032
 @pytest.fixture(scope="module")
 def talk(data_dir: Path) -> Floats:
     """A sentence between two seconds of a quiet room."""
-    return in_a_room(read_audio(data_dir / "speech/librivox_0890.wav", RATE_HZ))
+    return in_a_room(read_sound(data_dir / "speech/librivox_0890.wav"))
 
 
 def in_a_room(samples: Floats, secs: float = 1.0) -> Floats:
@@ -84,7 +84,7 @@ def listen(hops: Sequence[Hop], scorer: SpeechScorer | None = None) -> Heard:
 
 
 def hear_file(path: Path) -> Heard:
-    return listen(cut(in_a_room(read_audio(path, RATE_HZ)), hop_ns=NS_PER_SEC))
+    return listen(cut(in_a_room(read_sound(path)), hop_ns=NS_PER_SEC))
 
 
 # --- what is speech -----------------------------------------------------------------------------
@@ -100,7 +100,7 @@ def test_it_starts_and_ends_with_the_sound(data_dir: Path) -> None:
     late, long = [], []
     names = "librivox_0880 librivox_0890 librivox_0930 ldc93s1 azure_whats_the_weather_like"
     for name in (*names.split(), "picovoice_de", "picovoice_fr", "cards_005"):
-        samples = in_a_room(read_audio(data_dir / f"speech/{name}.wav", RATE_HZ))
+        samples = in_a_room(read_sound(data_dir / f"speech/{name}.wav"))
         levels = np.square(samples[: samples.size // 160 * 160].reshape(-1, 160)).mean(axis=1)
         loud = np.flatnonzero(levels > np.percentile(levels, 95) / 10**2.5) * 0.01
         heard = listen(cut(samples))
@@ -242,7 +242,7 @@ def test_lost_hops_are_not_bridged(talk: Floats) -> None:
 # --- state --------------------------------------------------------------------------------------
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     hop_ms=st.sampled_from([10, 33, 100, 1000, 3000]),
     lost=st.lists(st.tuples(st.floats(0, 6), st.floats(0, 0.7)), max_size=2),

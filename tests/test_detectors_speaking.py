@@ -31,6 +31,7 @@ from mmstream.media import (
     Path,
     Scores,
     Series,
+    Span,
     VideoFrame,
 )
 from mmstream.sources.media import MediaFile, MediaSettings
@@ -365,6 +366,28 @@ def test_without_sound_nothing_is_scored(clip: list[Hop]) -> None:
     assert found.digest() == [(hop.index, {}, (), {}) for hop in clip]
 
 
+@pytest.mark.parametrize("lost", ["pictures", "sound"])
+def test_what_waits_for_a_mouth_is_told_when_pictures_or_sound_are_lost(
+    said: Said, lost: str
+) -> None:
+    hops, so_far = [*said.hops], [*said.so_far]
+    hop_ns, silence = hops[0].span.duration_ns, np.zeros(hops[0].samples.size, np.float32)
+    for n in range(4, 16):
+        span = Span(n * hop_ns, (n + 1) * hop_ns)
+        hops[n:] = [Hop("cam", n, span, N_SECOND, silence, silence > 0, ())]
+        so_far[n:] = [Scores("cam", n, span)]
+        if lost == "pictures":
+            at_ns = np.arange(span.start_ns, span.end_ns, WINDOW_NS)
+            series = Series(at_ns, np.zeros(at_ns.size, np.float32))
+            so_far[n:] = [Scores("cam", n, span, {"speech": series})]
+        else:
+            pictures = [replace(one, start_ns=span.start_ns) for one in hops[0].frames[:1]]
+            hops[n] = replace(hops[n], frames=tuple(pictures))
+    told = set(speak(Said(hops, so_far)).at_ns)
+    assert set(speak(Said(hops[:4], so_far[:4])).at_ns) < told, "some had waited"
+    assert {at for one in so_far[:4] for at in one.outputs["speech"].at_ns.tolist()} <= told
+
+
 # --- how it says it -------------------------------------------------------------------------------
 
 
@@ -426,14 +449,14 @@ def test_what_is_forgotten_leaves_no_trace(said: Said) -> None:
     assert speak(said, scorer).digest() == first
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(cut=st.integers(1, 11))
 def test_a_prefix_stays_as_it_was(said: Said, cut: int) -> None:
     whole = speak(said).digest()
     assert speak(Said(said.hops[:cut], said.so_far[:cut])).digest() == whole[:cut]  # type: ignore[index] # it is a list
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(sizes=st.lists(st.integers(1, 5), min_size=1, max_size=12))
 def test_sources_in_one_batch_do_not_mix(said: Said, sizes: list[int]) -> None:
     scorer = PersonSpeakingSettings().build("cpu")

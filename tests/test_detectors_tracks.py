@@ -86,7 +86,6 @@ def scenes(draw: st.DrawFn) -> list[Look]:
     return looks
 
 
-@settings(deadline=None)
 @given(scenes(), st.data())
 def test_the_order_of_detections_does_not_matter(scene: list[Look], data: st.DataObject) -> None:
     turned = [replace(one, found=tuple(data.draw(st.permutations(one.found)))) for one in scene]
@@ -94,7 +93,6 @@ def test_the_order_of_detections_does_not_matter(scene: list[Look], data: st.Dat
         assert Counter(seen) == Counter(other)
 
 
-@settings(deadline=None)
 @given(scenes(), st.data())
 def test_a_prefix_does_not_change_and_the_same_again_gives_the_same(
     scene: list[Look], data: st.DataObject
@@ -105,14 +103,12 @@ def test_a_prefix_does_not_change_and_the_same_again_gives_the_same(
     assert follow(scene) == whole
 
 
-@settings(deadline=None)
 @given(scenes())
 def test_a_look_at_nothing_changes_nothing(scene: list[Look]) -> None:
     more = [two for one in scene for two in (Look(one.at_ns - 100_000_000, ()), one)]
     assert follow(more)[1::2] == follow(scene)
 
 
-@settings(deadline=None)
 @given(scenes())
 def test_numbers_are_never_used_again_and_each_is_at_one_place(scene: list[Look]) -> None:
     tracker, highest = Tracker(max_lost_secs=MAX_LOST_SECS), 0
@@ -140,7 +136,7 @@ def test_numbers_are_never_used_again_and_each_is_at_one_place(scene: list[Look]
     assert list(tracker.lost()) == []
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     steps=st.lists(st.floats(0.3, 0.7), min_size=8, max_size=8),
     meet=st.floats(0.35, 0.65),
@@ -169,7 +165,6 @@ def test_two_who_cross_keep_their_numbers(
     assert [round(deg / 180) % 2 for deg in directions if deg is not None] == [0, 1]
 
 
-@settings(deadline=None)
 @given(gap_secs=st.floats(0.3, 4.0))
 def test_who_is_away_for_longer_than_max_lost_secs_comes_back_as_another(gap_secs: float) -> None:
     looks = [look(at, person(at, 0.5)) for at in (0.0, 0.5, 1.0, 1.0 + gap_secs)]
@@ -206,7 +201,6 @@ def test_directions_are_those_on_the_screen(
     assert path.speed == pytest.approx(in_widths)
 
 
-@settings(deadline=None)
 @given(jitters=st.lists(st.floats(-0.01, 0.01), min_size=12, max_size=12))
 def test_who_stands_goes_nowhere_however_his_box_jitters(jitters: list[float]) -> None:
     looks = [look(n / 2, person(n / 2, 0.5 + jitter)) for n, jitter in enumerate(jitters)]

@@ -93,7 +93,7 @@ def recordings(data_dir: Path) -> dict[str, Floats]:
 
 
 @given(feature_strategy, sounds(), st.lists(st.integers(0, 3_000), max_size=12))
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_any_chunking_gives_the_frames_of_the_whole(
     feature: Feature, samples: Floats, cuts: list[int]
 ) -> None:
@@ -103,7 +103,6 @@ def test_any_chunking_gives_the_frames_of_the_whole(
 
 
 @given(feature_strategy, sounds(), sounds())
-@settings(deadline=None)
 def test_what_comes_later_changes_no_frame(
     feature: Feature, samples: Floats, later: Floats
 ) -> None:
@@ -115,7 +114,6 @@ def test_what_comes_later_changes_no_frame(
 
 
 @given(feature_strategy, sounds(), sounds())
-@settings(deadline=None)
 def test_after_a_reset_nothing_is_left_of_the_past(
     feature: Feature, past: Floats, samples: Floats
 ) -> None:
@@ -128,7 +126,6 @@ def test_after_a_reset_nothing_is_left_of_the_past(
 
 
 @given(feature_strategy, st.integers(0, 2_999), st.integers(0, 2**32 - 1))
-@settings(deadline=None)
 def test_a_sample_shows_in_the_frames_that_cover_it_and_no_other(
     feature: Feature, at: int, seed: int
 ) -> None:
@@ -148,7 +145,6 @@ def test_a_sample_shows_in_the_frames_that_cover_it_and_no_other(
 
 
 @given(feature_strategy, sounds())
-@settings(deadline=None)
 def test_there_are_as_many_frames_as_the_settings_say(feature: Feature, samples: Floats) -> None:
     n_hop, n_window = feature.settings.n_hop, feature.settings.n_window
     starts = range(0, samples.size - n_window + 1, n_hop)
@@ -347,7 +343,7 @@ def test_silence_lies_on_the_floor(feature: Feature, expected: float) -> None:
 
 
 @given(st.floats(200, 7_000))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_a_tone_is_loudest_at_its_frequency(tone_hz: float) -> None:
     samples = np.sin(2 * np.pi * tone_hz * np.arange(1_600) / RATE_HZ).astype(np.float32)
 

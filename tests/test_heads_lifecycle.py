@@ -49,3 +49,11 @@ def test_after_closing_it_is_idle_and_says_nothing_more() -> None:
     assert life.is_idle()
     assert life.close("shutdown") == []
     assert life.advance(ms(60_000)) == []
+
+
+def test_a_score_for_a_time_before_the_start_does_not_end_it_before_it_began() -> None:
+    life = Lifecycle(LabelSettings(for_secs=0, min_off_secs=0))
+    (start,) = life.see(ms(1000), 0.9)
+    life.see(ms(900), 0.4)
+    (end,) = life.see(ms(950), 0.1) + life.advance(ms(2000))
+    assert (end.type, end.end_ns) == ("end", start.start_ns)

@@ -124,7 +124,6 @@ def sessions(draw: st.DrawFn) -> list[SourceItem]:
     return items
 
 
-@settings(deadline=None)
 @given(session=sessions(), live=st.booleans())
 def test_the_same_items_in_the_same_order_give_the_same_hops(
     session: list[SourceItem], *, live: bool
@@ -132,7 +131,6 @@ def test_the_same_items_in_the_same_order_give_the_same_hops(
     assert cut(session, live=live) == cut(session, live=live)
 
 
-@settings(deadline=None)
 @given(session=sessions(), live=st.booleans())
 def test_hops_are_disjoint_in_order_and_given_once(
     session: list[SourceItem], *, live: bool
@@ -151,7 +149,6 @@ def test_hops_are_disjoint_in_order_and_given_once(
             last_end_ns = hop.span.end_ns
 
 
-@settings(deadline=None)
 @given(session=sessions(), live=st.booleans())
 def test_every_frame_and_sample_is_in_a_hop_or_counted(
     session: list[SourceItem], *, live: bool
@@ -170,7 +167,6 @@ def test_every_frame_and_sample_is_in_a_hop_or_counted(
     assert abs(n_heard + n_counted - n_samples) <= slack
 
 
-@settings(deadline=None)
 @given(session=sessions(), live=st.booleans(), data=st.data())
 def test_cutting_a_chunk_in_two_changes_nothing(
     session: list[SourceItem], *, live: bool, data: st.DataObject
@@ -187,7 +183,6 @@ def test_cutting_a_chunk_in_two_changes_nothing(
     assert cut(pieces, live=live) == cut(session, live=live)
 
 
-@settings(deadline=None)
 @given(chunks=sounds(rate_hz=22_050), live=st.booleans(), data=st.data())
 def test_cutting_a_chunk_in_two_changes_nothing_at_odd_rates(
     chunks: list[AudioChunk], *, live: bool, data: st.DataObject
@@ -201,7 +196,6 @@ def test_cutting_a_chunk_in_two_changes_nothing_at_odd_rates(
     )
 
 
-@settings(deadline=None)
 @given(chunks=sounds(), data=st.data())
 def test_a_ring_holds_the_same_of_a_chunk_cut_in_two(
     chunks: list[AudioChunk], data: st.DataObject
@@ -218,7 +212,6 @@ def test_a_ring_holds_the_same_of_a_chunk_cut_in_two(
         assert np.array_equal(one, two)
 
 
-@settings(deadline=None)
 @given(session=sessions(), more=sessions(), live=st.booleans())
 def test_what_was_given_does_not_change_when_more_comes(
     session: list[SourceItem], more: list[SourceItem], *, live: bool
@@ -233,7 +226,6 @@ def test_what_was_given_does_not_change_when_more_comes(
     assert cut(session + more, live=live)[: len(before)] == before
 
 
-@settings(deadline=None)
 @given(chunks=sounds(), frames=films(), data=st.data())
 def test_how_the_streams_of_a_file_interleave_does_not_matter(
     chunks: list[AudioChunk], frames: list[VideoFrame], data: st.DataObject
@@ -244,7 +236,6 @@ def test_how_the_streams_of_a_file_interleave_does_not_matter(
     assert cut(mixed, live=False) == cut([*frames, *chunks], live=False)
 
 
-@settings(deadline=None)
 @given(session=sessions())
 def test_a_recorded_live_session_replays_to_the_same_hops(session: list[SourceItem]) -> None:
     stage = HopCutter("cam", HopSettings(), live=True)
@@ -256,7 +247,6 @@ def test_a_recorded_live_session_replays_to_the_same_hops(session: list[SourceIt
     assert cut(recorded[1:-1], live=True) == said
 
 
-@settings(deadline=None)
 @given(chunks=sounds(), hop_ms=st.sampled_from([20, 100, 250, 500]))
 def test_hops_of_any_length_put_together_give_the_same_sound(
     chunks: list[AudioChunk], hop_ms: int
@@ -341,21 +331,19 @@ label_settings = st.builds(
 
 
 @given(curve=curves(), chosen=label_settings)
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_events_do_not_depend_on_how_scores_are_cut(curve: Curve, chosen: LabelSettings) -> None:
     one = told(as_scores(curve, curve.borders_ms), chosen)
     two = told(as_scores(curve, curve.other_borders_ms), chosen)
     assert lives(one) == lives(two)
 
 
-@settings(deadline=None)
 @given(curve=curves(), chosen=label_settings)
 def test_the_same_scores_give_the_same_messages(curve: Curve, chosen: LabelSettings) -> None:
     items = as_scores(curve, curve.borders_ms)
     assert told(items, chosen) == told(items, chosen)
 
 
-@settings(deadline=None)
 @given(curve=curves(), chosen=label_settings)
 def test_the_life_of_an_event_is_whole(curve: Curve, chosen: LabelSettings) -> None:
     events = [one.content for one in told(as_scores(curve, curve.borders_ms), chosen)]
@@ -382,7 +370,6 @@ def test_the_life_of_an_event_is_whole(curve: Curve, chosen: LabelSettings) -> N
     assert len(set(ids)) == len(ids)
 
 
-@settings(deadline=None)
 @given(curve=curves(), chosen=label_settings, n=st.integers(0, 30))
 def test_what_was_said_does_not_change_when_more_scores_come(
     curve: Curve, chosen: LabelSettings, n: int
@@ -412,7 +399,7 @@ def _plain_start_ms(curve: Curve, chosen: LabelSettings) -> int | None:
 
 
 @given(curve=curves(), chosen=label_settings.filter(lambda one: one.for_secs > 0))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_an_event_starts_where_counting_milliseconds_says(
     curve: Curve, chosen: LabelSettings
 ) -> None:

@@ -1,6 +1,7 @@
 """Evaluate: labelled recordings through a configuration, from the command line to the picture."""
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -35,8 +36,9 @@ def flashes(folder: Path) -> Path:
 
 def judge(truth: Path, media: Path, *only: str) -> Report:
     recipe = load(find("surveillance"), Configuration, ["detectors.speech=false"])
-    judged = evaluate.check(recipe, truth, media, only)
-    return evaluate.run(recipe, judged, media, SystemClock(), slack_secs=0.5)
+    clock = SystemClock()
+    judged = evaluate.check(recipe, truth, media, only, clock)
+    return evaluate.run(recipe, judged, media, clock, slack_secs=0.5)
 
 
 def test_known_flashes_and_beeps_are_found_where_they_are(tmp_path: Path) -> None:
@@ -124,22 +126,63 @@ def test_mistakes_are_lines_and_no_traceback(tmp_path: Path) -> None:
 
 def test_files_are_refused_before_minutes_are_spent(tmp_path: Path) -> None:
     truth = flashes(tmp_path)
-    with pytest.raises(ConfigError, match="the truth itself"):
-        evaluate.check_outputs(truth, [tmp_path / "figures.json", truth])
+    clip, figures = tmp_path / "clip.mp4", tmp_path / "figures.json"
+    (tmp_path / "link.json").symlink_to(clip)
+    for taken in (truth, clip, tmp_path / "link.json"):
+        with pytest.raises(ConfigError, match="the truth itself, or a recording"):
+            evaluate.check_outputs([figures, taken], [truth, clip])
+    with pytest.raises(ConfigError, match="asked for twice"):
+        evaluate.check_outputs([figures, tmp_path / "." / "figures.json"], [truth])
     with pytest.raises(ConfigError, match="cannot be written"):
-        evaluate.check_outputs(truth, [tmp_path / "nosuch" / "figures.json"])
+        evaluate.check_outputs([tmp_path / "nosuch" / "figures.json"], [truth])
     with pytest.raises(ConfigError, match="cannot be written"):
-        evaluate.check_outputs(truth, [tmp_path])
+        evaluate.check_outputs([tmp_path], [truth])
     assert truth.read_text().startswith(HEADER)
+    assert not figures.exists()
+    figures.write_text("of before")
+    evaluate.check_outputs([figures], [truth])
+    assert figures.read_text() == "of before"
+
+
+@pytest.mark.parametrize("option", ["--json", "--png"])
+def test_a_full_disk_is_one_line(tmp_path: Path, option: str) -> None:
+    ran = finish("evaluate", str(flashes(tmp_path)), "--label", "motion", option, "/dev/full")
+    assert ran.returncode == EXIT_FAILED
+    assert ran.stderr == "mmstream: /dev/full: cannot be written: No space left on device\n"
 
 
 def test_what_is_no_recording_is_a_failure(tmp_path: Path) -> None:
     truth = flashes(tmp_path)
     (tmp_path / "clip.mp4").write_text("no film")
+    (tmp_path / "other.mp4").write_text("nor this")
+    truth.write_text(truth.read_text() + "other.mp4\tloud\n")
     ran = finish("evaluate", str(truth))
     assert ran.returncode == EXIT_FAILED
-    assert "clip.mp4" in ran.stderr
-    assert "Traceback" not in ran.stderr
+    assert [line.split(": ")[:3] for line in ran.stderr.splitlines()] == [
+        ["mmstream", str(tmp_path / name), "cannot be opened"] for name in ("clip.mp4", "other.mp4")
+    ]
+
+
+class Interrupted(SystemClock):
+    """Ctrl-C comes while the first recording is read."""
+
+    n_asked = 0
+
+    def monotonic_ns(self) -> int:
+        """As the clock."""
+        self.n_asked += 1
+        if self.n_asked == 30:
+            signal.raise_signal(signal.SIGINT)
+        return super().monotonic_ns()
+
+
+def test_ctrl_c_ends_it_without_figures(tmp_path: Path) -> None:
+    recipe = load(find("surveillance"), Configuration, ["detectors.speech=false"])
+    judged = evaluate.check(recipe, flashes(tmp_path), tmp_path, ("loud",), SystemClock())
+    clock = Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        evaluate.run(recipe, judged, tmp_path, clock, slack_secs=0.5)
+    assert clock.n_asked >= 30
 
 
 def test_many_recordings_are_drawn_worst_first(tmp_path: Path) -> None:
@@ -160,7 +203,7 @@ def test_many_recordings_are_drawn_worst_first(tmp_path: Path) -> None:
 
 def test_markdown_has_a_column_for_every_figure(tmp_path: Path) -> None:
     lines = scoreboard.markdown(judge(flashes(tmp_path), tmp_path)).splitlines()
-    table = [line for line in lines if line.startswith("|")]
+    table = lines[: lines.index("")]
     assert len(table) == 4
     assert len({line.count("|") for line in table}) == 1
     assert table[2].startswith("| motion | 1 | 0.2 | 3 | 3 | 0 | 0 |")

@@ -75,6 +75,15 @@ def test_one_event_over_two_truths_finds_both_and_is_merged() -> None:
     assert (second.start_error_s, second.delay_s, second.end_error_s) == (None, None, 0)
 
 
+def test_an_object_that_comes_later_does_not_date_a_truth_that_another_spans() -> None:
+    made = tally([(10, 11), (13, 15)], [(10, 15), (14, 14.5)])
+    assert [one.start_error_s for one in made.hits] == [0, None]
+    assert [one.delay_s for one in made.hits] == [0.25, None]
+    early = tally([(10, 12), (13, 15)], [(10.5, 11), (11.5, 15)])
+    assert [one.end_error_s for one in early.hits] == [None, 0]
+    assert [one.start_error_s for one in early.hits] == [0.5, None]
+
+
 def test_where_it_is_unclear_nothing_counts_either_way() -> None:
     made = tally([], [(10, 11)], unclear=[(5, 15)])
     assert (made.n_unclear, made.n_false_alarms, made.precision) == (1, 0, None)

@@ -71,10 +71,11 @@ def test_everything_wrong_is_said_at_once_with_its_line(tmp_path: Path) -> None:
         "b.mp4 person 2 4",
         "b.mp4 person",
         "b.mp4 ?person 2.5 2.75",
+        "a.mp4 speech 1 1e300",
     )
     lines = problems(path)
     said = {int(line.removeprefix(f"{path}:").split(":")[0]): line for line in lines}
-    assert set(said) == {3, 5, 6, 7, 8, 9, 10, 11, 12, 13, 15, 16, 17}
+    assert set(said) == {3, 5, 6, 7, 8, 9, 10, 11, 12, 13, 15, 16, 17, 18}
     assert len(lines) == len(said)
     assert "did you mean 'motion'? allowed: motion, person, speech" in said[3]
     assert "start_s" in said[5]

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from streams import RATE_HZ, chunk, chunk_ms, expected_sound, frame, halves, ms
 
@@ -146,7 +146,6 @@ def test_what_was_read_does_not_change_afterwards() -> None:
     assert heard.all()
 
 
-@settings(deadline=None)
 @given(
     steps=st.lists(
         st.tuples(st.integers(-300, 500).filter(lambda off: abs(off) != 1), st.integers(1, 250)),

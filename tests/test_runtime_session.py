@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from brokers import Mosquitto
-from programs import ROOT, finish, start
+from programs import MOTION_AND_LOUD, ROOT, finish, start
 
 SCENE = "node: test\nsources: {room: {type: synthetic, scene: flash_beep}"
 IN_TIME_SECS = 3.0
@@ -20,7 +20,7 @@ IN_TIME_SECS = 3.0
 
 def config(folder: Path, text: str) -> str:
     path = folder / "config.yaml"
-    path.write_text(text + "\n")
+    path.write_text(f"{text}\n{MOTION_AND_LOUD}\n")
     return str(path)
 
 

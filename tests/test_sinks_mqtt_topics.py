@@ -105,6 +105,12 @@ def test_open_is_a_whole_message_of_its_own() -> None:
     assert "seq" not in payload
 
 
+def test_open_events_are_told_in_the_order_in_which_they_began() -> None:
+    later = event("later")
+    dated_back = event("earlier").model_copy(update={"t_start": later.t_start - 1})
+    assert open_ids(told(later, dated_back)) == ["earlier", "later"]
+
+
 def test_an_event_changes_what_follows_from_it_and_no_more() -> None:
     now = picture()
     now.update(published(info()))

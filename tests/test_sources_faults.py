@@ -85,7 +85,7 @@ FAULTS: st.SearchStrategy[Fault] = st.one_of(
 
 
 @given(faults=st.lists(FAULTS, max_size=4), seed=st.integers(0, 9), n_first=st.integers(0, 281))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_faults_are_reproducible_and_causal(faults: list[Fault], seed: int, n_first: int) -> None:
     sent = struck(*faults, seed=seed)
     whole = [repr(item) for item in sent]

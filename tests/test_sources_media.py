@@ -666,9 +666,7 @@ def test_a_stream_that_comes_up_later_is_let_pass(tmp_path: Path) -> None:
     assert len(frames_of(items)) > 200
 
 
-@settings(
-    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     suffix=st.sampled_from(["mp4", "ts", "flv"]),
     cut=st.floats(0, 1),

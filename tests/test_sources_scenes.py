@@ -217,7 +217,7 @@ def test_demo_shows_and_sounds_something_within_ten_seconds() -> None:
 
 
 @given(seed=st.integers(0, 2**32), shape=st.sampled_from([(64, 64), (160, 90), (64, 200)]))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_demo_rests_between_its_acts(seed: int, shape: tuple[int, int]) -> None:
     scene = demo(SceneFormat(*shape, 8000), np.random.default_rng(seed))
     done_ns = secs_to_ns(0.5)

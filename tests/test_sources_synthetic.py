@@ -84,7 +84,7 @@ def test_it_starts_then_sends_both_streams_in_the_order_of_a_camera() -> None:
     fps=st.sampled_from([7.5, 29.97, 60.0]),
     duration_secs=st.floats(0.001, 1.5),
 )
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_any_format_is_contiguous_and_as_long_as_asked(
     rate_hz: int, fps: float, duration_secs: float
 ) -> None:

@@ -243,7 +243,7 @@ def test_a_lie_just_before_a_reset_is_one_of_each() -> None:
 
 
 @given(kind=st.sampled_from([AudioChunk, VideoFrame]), nth=st.integers(0, SECS * 20 - 1))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_a_lie_of_10_hours_makes_no_hop_jump(kind: type[AudioChunk | VideoFrame], nth: int) -> None:
     items = list(CLEAN)
     at = [n for n, item in enumerate(items) if isinstance(item, kind)][nth]

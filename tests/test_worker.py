@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from streams import BEEP, FLASH, Script, hop, ms, series, steady
 
@@ -93,7 +93,6 @@ def test_a_live_batch_takes_no_hops_of_files() -> None:
     assert taken(queue.take(2)) == [("file", 0)]
 
 
-@settings(deadline=None)
 @given(
     puts=st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=40),
     max_batch=st.integers(1, 8),

@@ -22,11 +22,12 @@ from typing import Final
 import cv2
 import numpy as np
 
+from mmstream.detectors.foreground import Cadence
 from mmstream.features.video import fit_luma
 from mmstream.media import NS_PER_SEC, Bytes, Floats, Hop
 
 _MAX_WIDTH, _MAX_HEIGHT = 160, 90
-_PERIOD_NS: Final = NS_PER_SEC // 4
+_MAX_FPS: Final = 4.0
 _LAYOUT: Final = (16, 9)
 
 _BLACK_LUMA: Final = 28.0
@@ -89,8 +90,7 @@ class _View:
 class VideoCondition:
     """One camera."""
 
-    _first_ns: int | None = None
-    _slot: int = -1
+    _cadence: Cadence = field(default_factory=lambda: Cadence(_MAX_FPS))
     _still: Bytes | None = None
     """The first of pictures that are all the same ..."""
     _still_since_ns: int = 0
@@ -105,13 +105,8 @@ class VideoCondition:
         """Its state at each picture that is due; those of a freeze when it is known."""
         states: list[VideoState] = []
         for frame in hop.frames:
-            if self._first_ns is None:
-                self._first_ns = frame.start_ns
-            # As in `motion`: a quarter of the period early is still in time.
-            slot = (frame.start_ns - self._first_ns + _PERIOD_NS // 4) // _PERIOD_NS
-            if slot == self._slot:
+            if not self._cadence.is_due(frame.start_ns):
                 continue
-            self._slot = slot
             luma = fit_luma(frame.image.luma, max_width=_MAX_WIDTH, max_height=_MAX_HEIGHT)
             now = self._look(frame.start_ns, luma)
             frozen = self._frozen(frame.start_ns, luma)

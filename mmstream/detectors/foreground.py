@@ -54,7 +54,7 @@ class View:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Sight:
+class Picture:
     """What is to be judged of a picture."""
 
     contrast: Floats
@@ -72,7 +72,7 @@ class Watch:
         self._masks = masks
         self._background: Background | None = None
 
-    def see(self, at_ns: int, contrast: Floats) -> Sight | None:
+    def see(self, at_ns: int, contrast: Floats) -> Picture | None:
         """Take a picture into account; None while its background is being learnt."""
         known = self._background
         if known is None or not known.continues(at_ns, contrast.shape):
@@ -81,19 +81,19 @@ class Watch:
         steadied = known.steadied(at_ns, contrast)
         if known.is_another(steadied):
             self._start(at_ns, contrast)
-            return Sight(contrast, is_another=True)
+            return Picture(contrast, is_another=True)
         turned = known.follow_camera(at_ns, contrast, steadied.shift)
         laid = contrast if turned else steadied.contrast
-        return Sight(laid) if known.update(at_ns, laid) else None
+        return Picture(laid) if known.update(at_ns, laid) else None
 
-    def foreground(self, sight: Sight) -> Mask:
+    def foreground(self, picture: Picture) -> Mask:
         """[h, w]: what is in front of what is usually there."""
-        if self._background is None or sight.is_another:
-            return np.zeros(sight.contrast.shape, np.bool_)
-        return self._background.foreground(sight.contrast)
+        if self._background is None or picture.is_another:
+            return np.zeros(picture.contrast.shape, np.bool_)
+        return self._background.foreground(picture.contrast)
 
     def glance(self, at_ns: int, contrast: Floats) -> Mask | None:
-        """As `foreground` of another picture, which leaves no trace; None: of another size."""
+        """As `foreground` of another picture, which is not learnt; None: of another size."""
         known = self._background
         if known is None or not known.fits(contrast.shape):
             return None

@@ -39,6 +39,7 @@ from mmstream.media import (
     Detection,
     Fused,
     Hop,
+    Image,
     Label,
     Scores,
     Series,
@@ -57,6 +58,8 @@ _MOST_PERIOD_NS: Final = NS_PER_SEC // 8
 _HEARD_LATE_NS: Final = NS_PER_SEC // 10
 """An onset is known before so much more was heard."""
 _MAX_WIDTH, _MAX_HEIGHT = 160, 90
+_MOST_HELD_BYTES: Final = 1 << 20
+"""Larger pictures are made small as they come: 1.2 s of 1080p would be 110 MB per source."""
 
 _LEAST_JUMP: Final = 0.7
 """Shorter sides of the picture per second: a ball that falls from 6 % of the picture's height, if
@@ -199,6 +202,7 @@ class _Past:
 
     def add(self, at_ns: int, offset_ns: int | None) -> None:
         """An onset, and how long after a kink it came; None where there was no kink."""
+        self._drop_before(at_ns - _MEMORY_NS)
         self._offsets_ns.append((at_ns, offset_ns))
 
     def trust(self, at_ns: int, offset_ns: int, tolerance_ns: int) -> float:
@@ -206,9 +210,8 @@ class _Past:
 
         Real ones come with most sounds and always at the same offset, near 0 until more is known.
         """
-        while self._offsets_ns and self._offsets_ns[0][0] < at_ns - _MEMORY_NS:
-            self._offsets_ns.popleft()
-        met_ns = [offset_ns for _, offset_ns in self._offsets_ns if offset_ns is not None]
+        self._drop_before(at_ns - _MEMORY_NS)
+        met_ns = [other_ns for _, other_ns in self._offsets_ns if other_ns is not None]
         share = (1 + len(met_ns)) / (1 + len(self._offsets_ns))
         away_ns = abs(offset_ns - float(np.median([0, *met_ns])))
         away = (away_ns - _SAME_OFFSET_NS) / max(1, tolerance_ns - _SAME_OFFSET_NS)
@@ -216,23 +219,30 @@ class _Past:
             1 - _OFFSET_DOUBT * min(1.0, max(0.0, away))
         )
 
+    def _drop_before(self, at_ns: int) -> None:
+        while self._offsets_ns and self._offsets_ns[0][0] < at_ns:
+            self._offsets_ns.popleft()
+
 
 class _Kept:
-    """A picture of which the luma is made small when it is needed."""
+    """A picture whose luma is made small when that is needed; at once, if it is large."""
 
     def __init__(self, frame: VideoFrame) -> None:
-        """Only a reference."""
+        """Lets go of the frame as soon as it is small."""
         self.at_ns = frame.start_ns
-        self._frame = frame
-        self._small: Bytes | None = None
+        is_large = frame.image.nbytes > _MOST_HELD_BYTES
+        self._picture: Image | Bytes = _made_small(frame.image) if is_large else frame.image
 
     @property
     def small(self) -> Bytes:
         """[<= 90, <= 160], made once."""
-        if self._small is None:
-            luma = self._frame.image.luma
-            self._small = fit_luma(luma, max_width=_MAX_WIDTH, max_height=_MAX_HEIGHT)
-        return self._small
+        if not isinstance(self._picture, np.ndarray):
+            self._picture = _made_small(self._picture)
+        return self._picture
+
+
+def _made_small(image: Image) -> Bytes:
+    return fit_luma(image.luma, max_width=_MAX_WIDTH, max_height=_MAX_HEIGHT)
 
 
 @dataclass(slots=True)

@@ -106,6 +106,7 @@ class _Lookout:
         self._cadence = Cadence(settings.max_fps)
         self._watch = Watch(_HABITS, masks)
         self._skipped: deque[VideoFrame] = deque(maxlen=_MAX_SKIPPED)
+        self._seen_ns: int | None = None
         self._moving = False
 
     def see(self, hop: Hop, *, scoring: bool) -> list[Look]:
@@ -115,6 +116,9 @@ class _Lookout:
             self._moving = False
         looks = []
         for frame in hop.frames:
+            if frame.start_ns == self._seen_ns:
+                continue  # told once
+            self._seen_ns = frame.start_ns
             if not self._cadence.is_due(frame.start_ns):
                 self._skipped.append(frame)
                 continue
@@ -123,12 +127,12 @@ class _Lookout:
         return looks
 
     def _sample(self, frame: VideoFrame, *, scoring: bool) -> list[Look]:
-        sight = self._watch.see(frame.start_ns, _VIEW.contrast(frame, self._masks))
-        if sight is None or sight.is_another or not scoring:
+        picture = self._watch.see(frame.start_ns, _VIEW.contrast(frame, self._masks))
+        if picture is None or picture.is_another or not scoring:
             self._moving = False
-            is_cut = sight is not None and scoring
+            is_cut = picture is not None and scoring
             return [Look(frame.start_ns, 0.0)] if is_cut else []
-        look = self._look(frame.start_ns, self._watch.foreground(sight))
+        look = self._look(frame.start_ns, self._watch.foreground(picture))
         was_moving, self._moving = self._moving, look.score >= DECISION
         return [look] if was_moving == self._moving else [*self._between(), look]
 

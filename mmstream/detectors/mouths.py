@@ -27,7 +27,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mmstream.media import NS_PER_SEC, Box, Bytes, Floats, Hop, VideoFrame, samples_to_ns
+from mmstream.media import (
+    NS_PER_SEC,
+    Box,
+    Bytes,
+    Floats,
+    Hop,
+    VideoFrame,
+    ns_to_samples,
+    samples_to_ns,
+)
 
 MAX_LAG_NS: Final = 200_000_000
 WINDOW_NS: Final = 2 * NS_PER_SEC
@@ -114,8 +123,9 @@ class Ear:
         return Envelope(at_ns, np.array([value for _, value in self._energies], np.float32))
 
     def _append(self, hop: Hop, n_step: int) -> None:
-        start = round(hop.span.start_ns * hop.rate_hz / NS_PER_SEC)
+        start = ns_to_samples(hop.span.start_ns, hop.rate_hz)
         if start != self._next * n_step + self._samples.size:
+            self._energies.clear()  # what lies between is not to be interpolated
             n_lost = start % n_step
             self._next = start // n_step
             self._samples = np.zeros(n_lost, np.float32)
@@ -242,13 +252,19 @@ def _regions(luma: Bytes, box: Box) -> tuple[Bytes, Bytes]:
 
 def _cut(luma: Bytes, box: Box, *, across: tuple[float, float], down: tuple[float, float]) -> Bytes:
     height, width = luma.shape
-    columns = [round((box.x + part * box.width) * width) for part in across]
-    rows = [round((box.y + part * box.height) * height) for part in down]
-    part = luma[max(0, rows[0]) : max(1, rows[1]), max(0, columns[0]) : max(1, columns[1])]
+    rows = _pixels(box.y, box.height, down, height)
+    part = luma[rows, _pixels(box.x, box.width, across, width)]
     # Every nth pixel of a large face: averaging them all costs more than anything else here.
     nth = max(1, part.shape[1] // (4 * _SIZE[0]))
     small = cv2.resize(part[::nth, ::nth], _SIZE, interpolation=cv2.INTER_AREA)
     return np.asarray(small, np.uint8)
+
+
+def _pixels(start: float, length: float, part: tuple[float, float], n: int) -> slice:
+    """A part of a box's side, in pixels of a picture that has `n`: at least one of them."""
+    low, high = (round((start + share * length) * n) for share in part)
+    low = min(low, n - 1)
+    return slice(low, max(low + 1, high))
 
 
 def _motion(at_ns: int, earlier: tuple[Bytes, Bytes], now: tuple[Bytes, Bytes]) -> _Motion:

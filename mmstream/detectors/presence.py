@@ -108,8 +108,8 @@ class _Lookout:
         return [look for look in looks if look is not None]
 
     def _look(self, frame: VideoFrame) -> Look | None:
-        sight = self._watch.see(frame.start_ns, _VIEW.contrast(frame, self._masks))
-        if sight is None:
+        picture = self._watch.see(frame.start_ns, _VIEW.contrast(frame, self._masks))
+        if picture is None:
             return None
-        foreground = self._watch.foreground(sight)
+        foreground = self._watch.foreground(picture)
         return judge(frame.start_ns, foreground, min_area=self._min_area, halved=False)

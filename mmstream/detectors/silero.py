@@ -59,7 +59,7 @@ def speech_scorer() -> "SpeechScorer":
 class SpeechScorer:
     """Scores `speech` every 32 ms (`Scorer`).
 
-    Under any load all is heard, so that the state stays in step; it costs 0.5 % of a core.
+    Under any load all is heard, so that the state stays in step; it costs 1 % of a core.
     """
 
     def __init__(self, net: "SileroNet") -> None:

@@ -110,7 +110,7 @@ class PersonSpeakingScorer:
     def score(self, hops: Sequence[Hop], so_far: Sequence[Scores], load: Load) -> Sequence[Scores]:
         """[t] scores at instants of `speech`, rising within a source; some from before the hop.
 
-        No output: no speech or no pictures, sound and sight not known to be on one clock, or a
+        No output: no `speech` or no pictures, sound and sight not known to be on one clock, or a
         mouth is still to be judged.
         """
         return [self._score(*one, load) for one in zip(hops, so_far, strict=True)]
@@ -127,20 +127,21 @@ class PersonSpeakingScorer:
             return nothing
         room = self._rooms.setdefault(hop.source, _Room(self._settings.min_face_px))
         room.take(hop, known)
-        speech = known.outputs.get(_SPEECH)
         if load is Load.INGEST:
             room.skip()
             return nothing
-        if speech is None or not speech.at_ns.size:
-            return nothing
-        told = [one for at_ns, value in points(speech) for one in room.hear(at_ns, value)]
+        speech = known.outputs.get(_SPEECH)
+        heard = [] if speech is None else points(speech)
+        told = [one for at_ns, value in heard for one in room.hear(at_ns, value)]
+        told += room.overdue(hop.span.start_ns)
         if not told:
             return nothing
         at_ns = np.array([one.at_ns for one in told], np.int64)
         values = np.array([one.score for one in told], np.float32)
         found = [detection for one in told for detection in one.detections()]
         # The speech of an earlier hop has been said: no evidence can join it any more.
-        found += [one.aside for one in told if one.aside and one.at_ns >= speech.at_ns[0]]
+        first_ns = heard[0][0] if heard else hop.span.end_ns
+        found += [one.aside for one in told if one.aside and one.at_ns >= first_ns]
         strongest = max(told, key=lambda one: one.score)
         made_of = Fused(1.0, 1.0, strongest.offset_ns)
         return Scores(
@@ -276,7 +277,7 @@ class _Room:
         """The next instant of speech; gives the scores that are settled by it."""
         if not any(0 <= at_ns - seen_ns <= HOLD_NS for seen_ns in reversed(self._frames)):
             self._alone_since_ns = None
-            return []
+            return self._tell()
         bodies = tuple(one for one in self._sight.bodies(at_ns) if one.is_steady)
         if bodies:
             self._alone_since_ns = None
@@ -291,6 +292,15 @@ class _Room:
             self._judge(at_ns)
             if self._must_wait(at_ns, bodies):
                 return []
+        return self._tell()
+
+    def overdue(self, at_ns: int) -> list[_Told]:
+        """What waits although no speech, nor silence, was heard for long: the sound is lost."""
+        if not self._waiting or at_ns - self._waiting[0].at_ns <= _PATIENCE_NS + HOLD_NS:
+            return []
+        return self._tell()
+
+    def _tell(self) -> list[_Told]:
         told = [one.told(self._verdicts) for one in self._waiting]
         self._waiting.clear()
         return told

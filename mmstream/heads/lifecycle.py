@@ -154,7 +154,7 @@ class Lifecycle:
             steps += self._start_if_due(held)
         if self._open is not None:
             if self._last.score >= self.settings.off and held.duration_ns > 0:
-                self._open.lasts_until_ns = held.end_ns
+                self._open.lasts_until_ns = max(self._open.start_ns, held.end_ns)
             steps += self._end_if_due(self._open, to_ns) or self._update_if_due(self._open, to_ns)
         return steps
 

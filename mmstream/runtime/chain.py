@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mmstream.clock import Clock
 from mmstream.errors import SourceError, mask_credentials
-from mmstream.heads.events import EventHead
+from mmstream.heads.events import HeadItem
 from mmstream.media import (
     AudioChunk,
     MediaItem,
@@ -25,7 +25,7 @@ from mmstream.runtime.gauge import SourceGauge
 from mmstream.runtime.outlet import Outlet
 from mmstream.runtime.passage import Passage
 from mmstream.runtime.watch import Watch
-from mmstream.stages import Source
+from mmstream.stages import Source, Stage
 from mmstream.windows import HopCutter
 from mmstream.worker import Worker
 
@@ -38,7 +38,7 @@ class Chain:
 
     source: Source
     cutter: HopCutter
-    head: EventHead
+    head: Stage[HeadItem, Decided]
 
 
 class ChainRunner:

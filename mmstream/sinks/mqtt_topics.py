@@ -144,7 +144,7 @@ class RetainedPicture:
 
     def _open_events(self, source: str, stamp: Stamp) -> Packet:
         plain = Stamp(**stamp.model_dump(include=set(Stamp.model_fields)))
-        events = tuple(self._open[source].values())
+        events = tuple(sorted(self._open[source].values(), key=lambda event: event.t_start))
         return self.packet(Published(Open(source=source, events=events), plain))
 
     def _label_state(self, source: str, label: str) -> Packet:

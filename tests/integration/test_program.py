@@ -10,7 +10,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 from brokers import Heard, Listener, Mosquitto
-from programs import ROOT, start
+from programs import MOTION_AND_LOUD, ROOT, start
 
 from mmstream.runtime.session import EXIT_INTERRUPTED
 
@@ -38,7 +38,7 @@ def clip(path: Path, pace: str) -> str:
     return f"node: test\nsources: {{clip: {{type: media, url: {path}, pace: {pace}}}}}"
 
 
-SCENE = "node: test\nsources: {room: {type: synthetic, scene: flash_beep}}"
+SCENE = f"node: test\nsources: {{room: {{type: synthetic, scene: flash_beep}}}}\n{MOTION_AND_LOUD}"
 
 
 def payloads(heard: Sequence[Heard], kind: str) -> list[dict[str, object]]:
@@ -78,8 +78,11 @@ def test_a_recording_is_published_as_the_wire_contract_says(tmp_path: Path, data
     assert_valid(heard)
     events = payloads(heard, "event")
     assert [event["seq"] for event in events] == list(range(len(events)))
-    assert {event["label"] for event in events} == {"motion"}
-    assert [event["type"] for event in events if event["type"] != "update"] == ["start", "end"] * 3
+    # Three groups of cars, and a sound track that is silent from start to end.
+    assert {event["label"] for event in events} == {"motion", "presence", "audio_lost"}
+    for label, n_events in (("motion", 3), ("presence", 3), ("audio_lost", 1)):
+        types = [event["type"] for event in events if event["label"] == label]
+        assert [one for one in types if one != "update"] == ["start", "end"] * n_events
     states = [m.payload for m in heard if m.topic == "mmstream/test/clip/state/motion"]
     assert states == ["OFF", *["ON", "OFF"] * 3]
     assert retained["mmstream/test/status"] == "offline"
