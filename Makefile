@@ -35,11 +35,11 @@ check: setup
 
 test-ha: setup $(HA)/venv/bin/hass
 	scripts/system-packages
-	MMSTREAM_HASS=$(HA)/venv/bin/hass scripts/test tests/ha
+	MMSTREAM_HOME_ASSISTANT=$(HA)/venv/bin/hass scripts/test tests/ha
 
 test-ha-device: setup $(HA)/venv313/bin/hass
 	scripts/system-packages
-	MMSTREAM_HASS=$(HA)/venv313/bin/hass scripts/test tests/ha
+	MMSTREAM_HOME_ASSISTANT=$(HA)/venv313/bin/hass scripts/test tests/ha
 
 $(HA)/venv/bin/hass:
 	$(PYTHON_OLD) -m venv $(HA)/venv

@@ -42,7 +42,7 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY.PATH=VALUE", help="Override a key of the configuration."),
 ]
-Web = Annotated[bool, typer.Option("--web/--no-web", help="Serve the web view (not there yet).")]
+Web = Annotated[bool, typer.Option("--web/--no-web", help="Serve metrics and health.")]
 Strict = Annotated[
     bool,
     typer.Option("--strict", help="Exit 3 when a source or broker is not reached at the start."),
@@ -81,7 +81,7 @@ def run(
     overrides: Overrides = None,
     *,
     strict: Strict = False,
-    web: Web = True,  # noqa: ARG001 - accepted from the start, the view itself comes later
+    web: Web = True,
     log_format: Annotated[
         LogFormat, typer.Option(help="What stderr gets: lines for people, or JSON lines.")
     ] = LogFormat.TEXT,
@@ -90,6 +90,8 @@ def run(
     from mmstream.pipelines import surveillance
 
     set_up(log_format)
+    if not web:
+        overrides = [*(overrides or ()), "web=false"]
     settings = _load(config, overrides)
     # What a program reads must not be mixed with what a person reads.
     out = sys.stderr if settings.sinks.writes_to_stdout else sys.stdout

@@ -28,6 +28,7 @@ from mmstream.sources.microphone import MicrophoneSettings
 from mmstream.sources.network import NetworkSettings
 from mmstream.sources.synthetic import SyntheticSettings
 from mmstream.sources.webcam import WebcamSettings
+from mmstream.web.settings import WebSettings
 from mmstream.windows import HopSettings
 from mmstream.worker import WorkerSettings
 
@@ -131,6 +132,8 @@ class Configuration(Settings):
     sinks: SinkSettings = SinkSettings()
     store: StoreSettings | Literal[False] = StoreSettings()
     """Where `run` keeps what happened, and what has to wait for the broker; `false`: nowhere."""
+    web: WebSettings | Literal[False] = WebSettings()
+    """Metrics and health over HTTP, while it runs; `false` serves nothing."""
 
     @model_validator(mode="after")
     def _masks_are_of_sources(self) -> Self:

@@ -1,5 +1,6 @@
 """What every streaming recipe is made of: a configuration's sources, detectors, heads, sinks."""
 
+import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Literal
@@ -29,7 +30,10 @@ from mmstream.sources.network import NetworkSettings, NetworkSource
 from mmstream.sources.synthetic import SyntheticSettings, SyntheticSource
 from mmstream.sources.webcam import WebcamSource
 from mmstream.stages import ScorerSpec, Sink, Source
+from mmstream.web.server import WebServer
 from mmstream.windows import HopCutter
+
+_log = logging.getLogger(__name__)
 
 
 def build(
@@ -127,3 +131,21 @@ def sinks(
     if settings.jsonl is not None:
         made.append(JsonlSink(settings.jsonl))
     return tuple(made)
+
+
+def web(settings: Configuration) -> WebServer | None:
+    """What serves metrics and health; None: nothing does.
+
+    Raises:
+        ConfigError: it cannot listen where the configuration says. Where it says nothing, that is
+            logged, and the run does without: two may run on one machine.
+    """
+    if settings.web is False:
+        return None
+    try:
+        return WebServer(settings.web)
+    except ConfigError as error:
+        if "web" in settings.model_fields_set:
+            raise
+        _log.warning("no metrics are served: %s", error)
+        return None

@@ -38,15 +38,20 @@ async def run(
     node, boot_id = settings.node, new_boot_id()
     view = terminal.view(f"mmstream {node}", out)
     async with graph.spooling(settings.store, clock, node=node) as spool:
-        to = (*graph.sinks(settings.sinks, node=node, boot_id=boot_id, spool=spool), view)
+        web = graph.web(settings)
+        shown = (view,) if web is None else (view, web)
+        to = (*graph.sinks(settings.sinks, node=node, boot_id=boot_id, spool=spool), *shown)
+        brokers = tuple(sink for sink in to if isinstance(sink, MqttSink))
         built = replace(
             graph.build(settings, clock, to),
-            inlets=tuple(sink for sink in to if isinstance(sink, MqttSink)),
+            inlets=brokers,
             blueprint=ConfiguredSources(settings, clock, reload),
             left_open=await spool.open_events(boot_id) if spool is not None else (),
             meters=(spool.metrics,) if spool is not None else (),
         )
         runtime = LocalRuntime(built, clock, boot_id=boot_id)
         view.watch(runtime.statuses)
+        if web is not None:
+            web.watch(runtime.look, broker=brokers[0] if brokers else None, store=spool)
         await serve(runtime, strict=strict)
     return runtime.failures()

@@ -85,7 +85,8 @@ class ChainRunner:
             except SourceError as error:
                 self._fail(error)
             except Exception as error:  # noqa: BLE001 - one source's defect is not another's
-                _log.debug("a defect of %s", self._name, exc_info=True)
+                of = {"source": self._name}
+                _log.debug("a defect of %s", self._name, exc_info=True, extra=of)
                 self._fail(SourceError(mask_credentials(f"{type(error).__name__}: {error}")))
             else:
                 self.error = None
@@ -253,7 +254,7 @@ class ChainRunner:
 
     def _fail(self, error: SourceError) -> None:
         if str(error) != str(self.error):  # a camera that is off is told once, not at each attempt
-            _log.error("%s: %s", self._name, error)
+            _log.error("%s: %s", self._name, error, extra={"source": self._name})
         self.error = error
         self._enter("offline", str(error))
 

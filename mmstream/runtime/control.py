@@ -213,12 +213,13 @@ class Controller:
 def _tell(command: Command, error: str | None, result: Mapping[str, JsonValue]) -> None:
     """Log what came of a command; who changed what is seen must be found later."""
     what = command.verb if command.source is None else f"{command.verb} {command.source}"
+    of = {"source": command.source}
     if error is not None:
-        _log.warning("%s: %s", what, error.replace("\n", "; "))
+        _log.warning("%s: %s", what, error.replace("\n", "; "), extra=of)
     elif command.verb in ("info", "health"):
-        _log.info("%s: answered", what)
+        _log.info("%s: answered", what, extra=of)
     else:
-        _log.warning("%s: %s", what, _summary(result))
+        _log.warning("%s: %s", what, _summary(result), extra=of)
 
 
 def _summary(result: Mapping[str, JsonValue]) -> str:

@@ -25,11 +25,13 @@ from mmstream.metrics import SourceStatus, StageMetrics
 from mmstream.runtime.chain import Chain
 from mmstream.runtime.control import Blueprint, Controller
 from mmstream.runtime.journal import ended_by_restart
+from mmstream.runtime.look import look_at_sources, look_at_worker
 from mmstream.runtime.outlet import Outlet, SinkFeed
 from mmstream.runtime.report import reports
 from mmstream.runtime.roster import Roster
 from mmstream.sinks.own_thread import OwnThread
 from mmstream.stages import Inlet, ScorerSpec, Sink
+from mmstream.web.look import RunLook
 from mmstream.worker import Worker, WorkerSettings
 
 STATS_SECS: Final = 10.0
@@ -181,6 +183,12 @@ class LocalRuntime:
         per_source = [stage for runner in self._roster.runners.values() for stage in runner.stages]
         per_sink = [m for feed in self._outlet.feeds for m in (feed.metrics, feed.sink.metrics)]
         return [*per_source, self._worker.metrics, *per_sink, *self._graph.meters]
+
+    def look(self) -> RunLook:
+        """What the web shows of it; on the loop."""
+        node, stages = self._graph.node, tuple(self.stages())
+        sources, worker = look_at_sources(self._roster), look_at_worker(self._worker, self._clock)
+        return RunLook(node, self._boot_id, self._started_utc_ns, sources, worker, stages)
 
     def failures(self) -> Sequence[SourceError]:
         """Why sources came to an end that did not just end."""

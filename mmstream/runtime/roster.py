@@ -71,6 +71,15 @@ class Roster:
         """All sources, by name."""
         return {name: place.runner for name, place in self._places.items()}
 
+    @property
+    def expected(self) -> frozenset[str]:
+        """Those that should stream: neither disabled nor played to their end."""
+        return frozenset(
+            name
+            for name, place in self._places.items()
+            if not place.is_disabled and not (place.has_ended and place.runner.error is None)
+        )
+
     def runner(self, name: str) -> ChainRunner:
         """The runner of a source.
 

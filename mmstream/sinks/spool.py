@@ -114,6 +114,8 @@ class Spool:
         came to the disk, `shutdown` are losses: neither the disk nor anybody else took them."""
         self.n_left: int | None = None
         """Messages that earlier boots have left, from `open` on; None: not known."""
+        self.max_bytes = limits.max_bytes
+        self.problem: str | None = None
         self._disk = _Disk(path, limits, clock, self.metrics)
         self._thread = OwnThread("store")
         self._unwritten: deque[Slip] = deque()
@@ -126,6 +128,16 @@ class Spool:
         self._rows: list[Row] = []
         """Delivered, and not marked yet."""
         self._timers: dict[str, asyncio.TimerHandle] = {}
+
+    @property
+    def n_waiting(self) -> int:
+        """Messages on disk that no broker had when it was last tidied."""
+        return self._disk.n_waiting
+
+    @property
+    def used_bytes(self) -> int:
+        """How much of the file held something when it was last tidied."""
+        return self._disk.used_bytes
 
     async def open(self) -> None:
         """Open the file, or make it, with its folder; one without room is tried again later.
@@ -252,6 +264,7 @@ class Spool:
         if self._is_failing:
             _log.warning("%s can be written again", self._disk.path)
         self._is_failing = False
+        self.problem = None
         self._take_off(batch)
         for slip, row in zip(batch, rows, strict=True):
             slip.row = row
@@ -271,6 +284,7 @@ class Spool:
         self._fail(StoreError(f"{self._disk.path}: the disk does not answer"))
 
     def _fail(self, error: StoreError) -> None:
+        self.problem = str(error)
         if not self._is_failing:
             _log.error("%s; events go on from memory until it can be written", error)
         self._is_failing = True
@@ -327,12 +341,16 @@ class _Disk:
         self._limits = limits
         self._clock = clock
         self._metrics = metrics
+        self.n_waiting = 0
+        self.used_bytes = 0
         self._store: Store | None = None
         self._n_files = 0
 
     def open(self) -> int:
         """Gives how many messages wait."""
-        return self._opened().n_waiting()
+        store = self._opened()
+        self.n_waiting, self.used_bytes = store.n_waiting(), store.used_bytes()
+        return self.n_waiting
 
     def open_events(self, boot_id: str) -> tuple[Published, ...]:
         return self._opened().open_events(boot_id)
@@ -354,7 +372,9 @@ class _Disk:
     def tidy(self, delivered: Sequence[Row]) -> bool:
         """Whether there is more to let go."""
         self._mark(delivered)
-        return self._opened().evict(now_ns=self._clock.utc_ns())
+        is_more = self._opened().evict(now_ns=self._clock.utc_ns())
+        self.open()
+        return is_more
 
     def close(self, delivered: Sequence[Row]) -> int:
         """Gives how many messages wait."""

@@ -203,10 +203,12 @@ class WebcamSource:
         if granted == self.granted:  # said when it was opened before
             return
         self.granted = granted
+        of = {"source": self.name}
         if _fits(granted, self._settings):
-            _log.info("%s: %s", self.name, granted)
+            _log.info("%s: %s", self.name, granted, extra=of)
         else:
-            _log.warning("%s: asked for %s: got %s", self.name, _asked(self._settings), granted)
+            asked = _asked(self._settings)
+            _log.warning("%s: asked for %s: got %s", self.name, asked, granted, extra=of)
 
     def _items(self, capture: Capture) -> Generator[MediaItem]:
         instants = _Instants(self._metrics)

@@ -109,10 +109,9 @@ def _of_stages(stages: Sequence[StageMetrics], sources: set[str]) -> Iterator[Me
         for reason, n in _dropped(group).items():
             dropped.add_metric([*where, reason], n)
         longest = max((stage.latencies for stage in group), key=len)
-        for percent in PERCENTS:
-            if (ms := longest.percentile_ms(percent)) is not None:
-                labels = {**dict(zip(keys, where, strict=True)), "quantile": f"{percent / 100:g}"}
-                latency.add_sample(latency.name, labels, round(ms / 1e3, 6))
+        for percent, ms in zip(PERCENTS, longest.percentiles_ms(PERCENTS), strict=False):
+            labels = {**dict(zip(keys, where, strict=True)), "quantile": f"{percent / 100:g}"}
+            latency.add_sample(latency.name, labels, round(ms / 1e3, 6))
     yield from (came, left, dropped, latency)
 
 

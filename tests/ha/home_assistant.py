@@ -6,7 +6,6 @@ import hmac
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import time
@@ -69,7 +68,7 @@ class HomeAssistant:
 
     def __init__(self, folder: Path, *, broker_port: int, automations: str = "[]\n") -> None:
         """Nothing runs yet."""
-        self._program = hass()
+        self._program = program()
         self._folder = folder
         self._port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
@@ -204,12 +203,12 @@ class HomeAssistant:
             return str(answer.read().decode())
 
 
-def hass() -> str:
+def program() -> str:
     """The program that `make test-ha` has installed; elsewhere the test is skipped."""
-    program = shutil.which(os.environ.get("MMSTREAM_HASS", "hass"))
-    if program is None:
+    path = os.environ.get("MMSTREAM_HOME_ASSISTANT")
+    if path is None:
         pytest.skip("no Home Assistant here; `make test-ha` installs one")
-    return program
+    return path
 
 
 def _keep(storage: Path, key: str, data: dict[str, JsonValue]) -> None:
