@@ -8,7 +8,7 @@ On the wire both lie flat in one JSON object. docs/wire.md is generated from thi
 import json
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import ClassVar, Final, Literal
@@ -21,8 +21,12 @@ from mmstream.media import Modality
 SCHEMA_VERSION: Final = 1
 RESERVED_SOURCES: Final = frozenset({"status", "info", "stats", "request", "response"})
 ID_PATTERN: Final = r"^[A-Za-z0-9_-]{1,64}$"
+RESERVED_FEATURES: Final = frozenset(
+    {"status", "health", "event", "alert", "open", "state", "caption", "snapshot", "features"}
+)
+"""Levels below a source that are topics already: no feature may be called so."""
 
-EndReason = Literal["quiet", "source_ended", "source_stalled", "shutdown", "restart"]
+EndReason = Literal["quiet", "source_ended", "source_stalled", "disabled", "shutdown", "restart"]
 HealthState = Literal["connecting", "online", "degraded", "stalled", "offline"]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -280,6 +284,38 @@ class Info(Content):
     capabilities: tuple[str, ...]
 
 
+class FeatureState(_Record):
+    """Something that can be set while it runs, and how it is set."""
+
+    name: str
+    """The level of its topics: `<source>/<name>` says the value, `<source>/<name>/set` takes it."""
+    value: Literal["ON", "OFF"] | float
+    """Now: of a switch `ON` or `OFF`, else a number."""
+    default: Literal["ON", "OFF"] | float
+    """What the configuration says: what an empty payload to `set` goes back to."""
+    is_set: bool
+    """Whether the value came by a request; then it holds over restarts."""
+    min: float | None = None
+    """The least that can be set; null for a switch."""
+    max: float | None = None
+    """The most; null for a switch."""
+
+    def text(self) -> str:
+        """The value as its own topic has it."""
+        return self.value if isinstance(self.value, str) else f"{self.value:g}"
+
+
+class Features(Content):
+    """What can be set of a source while it runs."""
+
+    TOPIC = "{source}/features"
+    RETAINED = True
+    QOS = 1
+
+    source: str
+    features: tuple[FeatureState, ...]
+
+
 class StageReport(_Record):
     """What one stage has done since boot; latencies over the last few minutes."""
 
@@ -339,6 +375,8 @@ class Request:
 
     verb: str
     payload: str
+    by: str = field(default="", compare=False)
+    """Who asks, as far as that is known: for logs."""
 
     def command(self) -> Command:
         """What it says; the payload is a JSON object, or empty.
@@ -437,6 +475,7 @@ CONTENTS: Final[tuple[type[Content], ...]] = (
     Caption,
     Health,
     Info,
+    Features,
     Stats,
     Response,
 )

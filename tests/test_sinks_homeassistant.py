@@ -17,7 +17,8 @@ from pydantic import JsonValue
 from regenerate import FORMS, LABELS, announced, announced_file
 from sink_messages import NODE, caption, event, health, info, published, stats
 
-from mmstream.messages import Content, NumberedStamp, Published, StageReport, slug
+from mmstream.media import NS_PER_SEC
+from mmstream.messages import Content, NumberedStamp, Published, StageReport, iso_utc, slug, utc_ns
 from mmstream.sinks.homeassistant import AnnouncedPicture, Discovery, Form
 from mmstream.sinks.mqtt_topics import Packet
 
@@ -124,6 +125,12 @@ def discovery(form: Form = "device", node: str = NODE, base: str = "mmstream") -
 def told(now: Discovery, *contents: Content) -> list[Packet]:
     """All that follows from these contents."""
     return [packet for content in contents for packet in now.update(published(content))]
+
+
+def later(content: Content, secs: int) -> Published:
+    stamp = published(content).stamp
+    told_at = iso_utc(utc_ns(stamp.ts_emit) + secs * NS_PER_SEC)
+    return Published(content, stamp.model_copy(update={"ts_emit": told_at}))
 
 
 def sensed(source: str = "door", *, video: bool = True, audio: bool = True) -> Content:
@@ -354,6 +361,20 @@ def test_the_picture_of_a_node_begins_with_what_home_assistant_finds_it_by() -> 
     assert picture.heard("homeassistant/status", b"online", is_retained=True) == ()
 
 
+def test_another_form_is_told_again_and_then_the_old_one_is_cleared() -> None:
+    broker, now = Broker(), discovery("device")
+    before = discovery("component")
+    broker.serve(before, told(before, info(), sensed()))
+    broker.greet(now)
+    changes = told(now, info())
+    assert {packet.payload for packet in changes[:-2]} == {'{"migrate_discovery": true}'}
+    assert now.update(later(event("e"), 9)) == (), "only what is retained is sent at once"
+    again = now.update(later(health(), 9))
+    assert [packet.topic for packet in again][-1] == DOOR
+    assert now.update(later(health(), 12)) == ()
+    assert {packet.payload for packet in now.update(later(health(), 20))} == {""}
+
+
 boots = st.lists(
     st.tuples(
         st.sampled_from(["device", "component", "off"]),
@@ -388,6 +409,8 @@ def test_after_any_history_there_is_what_the_last_boot_has_and_nothing_else(
             last += [sensed(name, audio=has_sound) for name in sources]
             for content in last:
                 broker.serve(now, now.update(published(content)))
+        for secs in (10, 20):
+            broker.serve(now, now.update(later(last[-1], secs)))
     fresh, expected = discovery(form), Broker()
     for content in last:
         expected.serve(fresh, fresh.update(published(content)))

@@ -5,9 +5,20 @@ import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sink_messages import NODE, alert, caption, event, health, info, published, response, stats
+from sink_messages import (
+    NODE,
+    alert,
+    caption,
+    event,
+    features,
+    health,
+    info,
+    published,
+    response,
+    stats,
+)
 
-from mmstream.messages import Content, HealthState, Open, json_schema
+from mmstream.messages import Content, Features, HealthState, Open, json_schema
 from mmstream.sinks.mqtt_topics import RetainedPicture
 
 ROOT = f"mmstream/{NODE}"
@@ -42,6 +53,7 @@ def open_ids(payloads: dict[str, str], source: str = "door") -> list[str]:
         (info(), "info", 1, True),
         (stats(), "stats", 0, False),
         (response(), "response/health", 1, False),
+        (features(), "door/features", 1, True),
     ],
 )
 @pytest.mark.parametrize("base", ["mmstream", "home/eyes"])
@@ -242,3 +254,33 @@ def test_a_source_that_is_back_before_the_broker_knew_is_not_cleared() -> None:
     payloads = {packet.topic: packet.payload for packet in now.packets()}
     assert payloads[f"{ROOT}/door/state/motion"] == "OFF"
     assert payloads[f"{ROOT}/yard/open"] == ""
+
+
+def test_how_a_source_is_set_has_a_topic_per_feature() -> None:
+    payloads = told(info(), features())
+    assert payloads[f"{ROOT}/door/motion"] == "ON"
+    assert payloads[f"{ROOT}/door/motion_threshold"] == "0.5"
+    jsonschema.validate(json.loads(payloads[f"{ROOT}/door/features"]), json_schema(Features))
+
+
+def test_only_what_is_set_otherwise_is_written_again() -> None:
+    now = picture()
+    now.update(published(info()))
+    assert len(now.update(published(features()))) == 3
+    changes = now.update(published(features(motion="OFF")))
+    assert [(one.topic, one.qos, one.retain) for one in changes] == [
+        (f"{ROOT}/door/features", 1, True),
+        (f"{ROOT}/door/motion", 1, True),
+    ]
+    assert changes[1].payload == "OFF"
+
+
+def test_a_source_that_is_gone_leaves_no_features() -> None:
+    now = picture()
+    for content in (info(door=(), yard=()), features("door"), features("yard"), info(yard=())):
+        changes = now.update(published(content))
+    cleared = {one.topic.removeprefix(f"{ROOT}/") for one in changes if not one.payload}
+    assert {"door/features", "door/motion", "door/motion_threshold"} <= cleared
+    assert not [topic for topic in cleared if topic.startswith("yard/")]
+    now.delivered(now.packets())
+    assert now.update(published(features("door"))) == ()  # set aside until it is there

@@ -16,7 +16,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
-from mmstream.messages import Health, Info, Published, base_topic
+from mmstream.media import NS_PER_SEC
+from mmstream.messages import Health, Info, Published, base_topic, utc_ns
 from mmstream.sinks.homeassistant_entities import (
     Device,
     Entity,
@@ -32,6 +33,8 @@ Form = Literal["device", "component", "off"]
 
 BIRTH: Final = "online"
 """What Home Assistant says on `<prefix>/status` when it has started."""
+SETTLE_NS: Final = 5 * NS_PER_SEC
+"""Home Assistant lets go in its own time, and ignores meanwhile what is announced elsewhere."""
 _MIGRATE: Final = '{"migrate_discovery": true}'
 """Home Assistant lets go of what this topic announced and keeps what people have set for it."""
 
@@ -64,6 +67,10 @@ class Discovery:
         self._wanted: dict[str, Announced] = {}
         self._known: dict[str, Mapping[str, str]] = {}
         """What the broker may retain of ours: by topic, the platforms by unique id."""
+        self._now_ns = 0
+        self._moving: dict[str, int] = {}
+        """Topics of the other form that Home Assistant is to let go of, and since when."""
+        self._is_told_again = False
 
     @property
     def topics(self) -> tuple[str, ...]:
@@ -77,8 +84,18 @@ class Discovery:
         return is_said and not is_retained and self._form != "off"
 
     def update(self, message: Published) -> tuple[Packet, ...]:
-        """Take a message in; gives the configurations that it changes."""
-        match message.content:
+        """Take a message in; gives the configurations that it changes.
+
+        What has changed its form is told again and then cleared, as messages show that time passes.
+        """
+        if not isinstance(message.content, Info | Health):
+            return ()  # they come each 10 s; what follows from others would wait with them
+        self._now_ns = utc_ns(message.stamp.ts_emit)
+        changes = self._taken_in(message.content)
+        return self._next_step() or changes
+
+    def _taken_in(self, content: Info | Health) -> tuple[Packet, ...]:
+        match content:
             case Info() as info:
                 if info == self._info:
                     return ()
@@ -90,9 +107,20 @@ class Discovery:
                 self._senses[health.source] = _senses(health, before)
                 if self._senses[health.source] == before:
                     return ()
-            case _:
-                return ()
         return self._changes()
+
+    def _next_step(self) -> tuple[Packet, ...]:
+        """Everything, if it is time: it is told again, and one step later the old is cleared."""
+        if not self._moving or self._now_ns < max(self._moving.values()) + SETTLE_NS:
+            return ()
+        if self._is_told_again:
+            packets = tuple(_packet(topic, "") for topic in self._moving)
+            self._moving.clear()
+            self._is_told_again = False
+            return packets
+        self._moving = dict.fromkeys(self._moving, self._now_ns)
+        self._is_told_again = True
+        return tuple(one.packet for one in self._wanted.values())
 
     def heard(self, topic: str, payload: bytes, *, is_retained: bool) -> tuple[Packet, ...]:
         """Take in what the broker retains; gives what that changes."""
@@ -150,10 +178,11 @@ class Discovery:
             for topic in gone
             if topic not in in_the_way and not living.isdisjoint(self._known[topic])
         ]
+        self._moving = {topic: self._moving.get(topic, self._now_ns) for topic in moved}
         return (
             *(_packet(topic, _MIGRATE) for topic in moved),
             *(one.packet for one in wanted if waiting.isdisjoint(one.platforms)),
-            *(_packet(topic, "") for topic in gone),
+            *(_packet(topic, "") for topic in gone if topic not in self._moving),
         )
 
     def _living(self) -> set[str]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from mmstream.messages import (
     Event,
+    Features,
     Health,
     Info,
     Open,
@@ -61,6 +62,9 @@ class RetainedPicture:
                     self._sources[health.source] = None
                 changes = [self._source_status(health), self.packet(message)]
                 return self._shown_or_aside(health.source, changes)
+            case Features() as features:
+                changes = [self.packet(message), *self._feature_states(features)]
+                return self._shown_or_aside(features.source, changes)
             case Event() as event:
                 changes = self._told_event(event, message.stamp)
                 return self._shown_or_aside(event.source, changes)
@@ -112,6 +116,12 @@ class RetainedPicture:
     def _source_status(self, health: Health) -> Packet:
         delivers = health.state in {"online", "degraded"}
         return self._status(f"{health.source}/status", "online" if delivers else "offline")
+
+    def _feature_states(self, features: Features) -> list[Packet]:
+        """Those that have changed."""
+        root = features.source
+        states = [self._status(f"{root}/{one.name}", one.text()) for one in features.features]
+        return [state for state in states if self._packets.get(state.topic) != state]
 
     def _informed(self, info: Info, stamp: Stamp) -> list[Packet]:
         self._is_informed = True

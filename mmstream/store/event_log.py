@@ -19,7 +19,8 @@ _Value = str | float | int | None
 _ENTRY_COLUMNS: Final = """
     entries.entry, content, id, node, entries.source, kind, entries.label, entries.text, t_start,
     t_end, top_score, entries.end_reason, is_open, n_waiting,
-    (SELECT count(*) FROM messages WHERE messages.entry = entries.entry)
+    (SELECT count(*) FROM messages WHERE messages.entry = entries.entry),
+    acknowledged_ns, acknowledged_by
 """
 _WORD: Final = re.compile(r'"([^"\0]+)"|([^\s"\0]+)')
 """A phrase, or a word. SQLite takes NUL for the end of a query."""
@@ -70,6 +71,10 @@ class Entry:
     """Messages of it that no broker has yet."""
     n_messages: int
     """Messages of it that are kept."""
+    acknowledged_ns: int | None = None
+    """When somebody said that they have seen the event, UTC since 1970."""
+    acknowledged_by: str | None = None
+    """Who, as far as that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +269,8 @@ def _entry(row: sqlite3.Row) -> Entry:
         is_open=bool(row[12]),
         n_waiting=row[13],
         n_messages=row[14],
+        acknowledged_ns=row[15],
+        acknowledged_by=row[16],
     )
 
 

@@ -3,6 +3,7 @@
     entries   one row per event (with all its messages), alert or final caption
     messages  what goes on the wire, one row each, in the order of the spool
     texts     FTS5 index of the words of the entries
+    overrides what people have set otherwise than the configuration says
 
 `PRAGMA user_version` says how many of `STEPS` a file has had. A step that was released is never
 changed; a new one goes to the end, and turns the payloads too if an old one would not be read any
@@ -95,7 +96,23 @@ _FIRST: Final[Step] = (
     """,
 )
 
-STEPS: Final[tuple[Step, ...]] = (_FIRST,)
+_OVERRIDES: Final[Step] = (
+    """
+    CREATE TABLE overrides (
+        source TEXT NOT NULL,
+        feature TEXT NOT NULL,
+        value TEXT NOT NULL,          -- as on the wire: ON, OFF or a number
+        set_ns INTEGER NOT NULL,      -- since 1970
+        by TEXT NOT NULL,             -- who, as far as that is known
+        PRIMARY KEY (source, feature)
+    ) WITHOUT ROWID
+    """,
+    # When a person has seen the event, since 1970, and who.
+    "ALTER TABLE entries ADD COLUMN acknowledged_ns INTEGER",
+    "ALTER TABLE entries ADD COLUMN acknowledged_by TEXT",
+)
+
+STEPS: Final[tuple[Step, ...]] = (_FIRST, _OVERRIDES)
 
 
 def version(connection: sqlite3.Connection) -> int:

@@ -4,6 +4,7 @@
     waiting         what no broker has yet, oldest first, also from earlier boots
     mark_delivered  a broker has it: from now on it is history
     open_events     what an earlier boot left open: to be ended before anything new is said
+    keep_override   what people have set, for the next boot; acknowledge: what they have seen
     evict           keeps the file bounded
 
 **What is promised.** `append` waits until the disk says that it has the transaction (WAL with
@@ -15,7 +16,8 @@ and come twice; after `kill -9` not even that.
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -35,6 +37,14 @@ from mmstream.store.database import (
     transaction,
 )
 from mmstream.store.eviction import Evicted, Limits, evict_step, used_bytes
+from mmstream.store.overrides import (
+    Acknowledgement,
+    Override,
+    acknowledge,
+    drop_overrides,
+    put_override,
+    read_overrides,
+)
 from mmstream.store.records import Facts, facts_of, to_published
 
 MAX_FREE_PAGES: Final = 256
@@ -97,10 +107,8 @@ class Store:
             StoreError: nothing was written; the file cannot be used.
         """
         cut = set(self._cut)
-        with telling(self.path):
-            self._connection.execute("PRAGMA synchronous = FULL")
-            with transaction(self._connection):
-                keys = tuple(self._append_one(one, cut, now_ns) for one in messages)
+        with self._surely():
+            keys = tuple(self._append_one(one, cut, now_ns) for one in messages)
         self._cut = cut
         self.metrics.n_in += len(keys)
         self._drop(Counter({"spool_size": keys.count(None)}))
@@ -174,6 +182,45 @@ class Store:
                 self.metrics.drop("unreadable")
         return tuple(found)
 
+    def overrides(self) -> tuple[Override, ...]:
+        """What people have set, also in earlier boots.
+
+        Raises:
+            StoreError: the file cannot be read.
+        """
+        with telling(self.path):
+            return read_overrides(self._connection)
+
+    def keep_override(self, override: Override) -> None:
+        """Write down what somebody has set; on disk when it returns.
+
+        Raises:
+            DiskFullError: nothing was written.
+            StoreError: nothing was written; the file cannot be used, or too much is set.
+        """
+        with self._surely():
+            put_override(self._connection, override)
+
+    def drop_overrides(self, source: str, feature: str | None) -> None:
+        """Forget what was set of a feature (None: of all) of a source; on disk when it returns.
+
+        Raises:
+            DiskFullError: nothing was written.
+            StoreError: nothing was written; the file cannot be used.
+        """
+        with self._surely():
+            drop_overrides(self._connection, source, feature)
+
+    def acknowledge(self, event_id: str, by: str, *, now_ns: int) -> Acknowledgement | None:
+        """Mark an event as seen; the first time counts. None: there is no such event.
+
+        Raises:
+            DiskFullError: nothing was written.
+            StoreError: nothing was written; the file cannot be used.
+        """
+        with self._surely():
+            return acknowledge(self._connection, event_id, by, now_ns=now_ns)
+
     def evict(self, *, now_ns: int) -> bool:
         """Let go what is too old or too much, at most about 1000 entries; whether more is due.
 
@@ -207,6 +254,14 @@ class Store:
         """Let the file go; whatever state it is in, nothing is lost by it."""
         close_quietly(self._connection)
         self._lock.release()
+
+    @contextmanager
+    def _surely(self) -> Iterator[None]:
+        """A transaction that is on disk when it ends."""
+        with telling(self.path):
+            self._connection.execute("PRAGMA synchronous = FULL")
+            with transaction(self._connection):
+                yield
 
     def _opened(self, now_ns: int) -> sqlite3.Connection:
         try:
