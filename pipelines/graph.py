@@ -18,6 +18,7 @@ from mmstream.pipelines.configuration import (
 )
 from mmstream.runtime.capture import ThreadedSource
 from mmstream.runtime.chain import Chain
+from mmstream.runtime.features import features_of
 from mmstream.runtime.joined import JoinedSource
 from mmstream.runtime.local import Graph
 from mmstream.sinks.jsonl import JsonlSink
@@ -48,13 +49,10 @@ def build(
 def chain(name: str, settings: Configuration, clock: Clock) -> Chain:
     """The parts that belong to one source of a configuration alone."""
     source = source_of(name, settings.sources[name], clock, settings.hops.rate_hz)
-    head = EventHead(
-        node=settings.node,
-        source=name,
-        labels=labels(settings.detectors),
-        settings=settings.events.by_label(),
-    )
-    return Chain(source, HopCutter(name, settings.hops, live=source.live), head)
+    told, events = labels(settings.detectors), settings.events.by_label()
+    head = EventHead(node=settings.node, source=name, labels=told, settings=events)
+    cutter = HopCutter(name, settings.hops, live=source.live)
+    return Chain(source, cutter, head, features_of(told, events))
 
 
 def source_of(name: str, settings: SourceSettings, clock: Clock, rate_hz: int) -> Source:

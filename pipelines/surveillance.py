@@ -16,6 +16,7 @@ from mmstream.pipelines.configuration import Configuration
 from mmstream.runtime.local import LocalRuntime
 from mmstream.runtime.session import new_boot_id, serve
 from mmstream.sinks import terminal
+from mmstream.sinks.ledger import Ledger
 from mmstream.sinks.mqtt import MqttSink
 
 
@@ -42,11 +43,14 @@ async def run(
         shown = (view,) if web is None else (view, web)
         to = (*graph.sinks(settings.sinks, node=node, boot_id=boot_id, spool=spool), *shown)
         brokers = tuple(sink for sink in to if isinstance(sink, MqttSink))
+        ledger = Ledger(spool, clock) if spool is not None else None
         built = replace(
             graph.build(settings, clock, to),
             inlets=brokers,
             blueprint=ConfiguredSources(settings, clock, reload),
             left_open=await spool.open_events(boot_id) if spool is not None else (),
+            overrides=await ledger.overrides() if ledger is not None else (),
+            keeper=ledger,
             meters=(spool.metrics,) if spool is not None else (),
         )
         runtime = LocalRuntime(built, clock, boot_id=boot_id)

@@ -24,6 +24,7 @@ from mmstream.messages import (
 from mmstream.metrics import SourceStatus, StageMetrics
 from mmstream.runtime.chain import Chain
 from mmstream.runtime.control import Blueprint, Controller
+from mmstream.runtime.features import Keeper
 from mmstream.runtime.journal import ended_by_restart
 from mmstream.runtime.look import look_at_sources, look_at_worker
 from mmstream.runtime.outlet import Outlet, SinkFeed
@@ -31,6 +32,7 @@ from mmstream.runtime.report import reports
 from mmstream.runtime.roster import Roster
 from mmstream.sinks.own_thread import OwnThread
 from mmstream.stages import Inlet, ScorerSpec, Sink
+from mmstream.store.overrides import Override
 from mmstream.web.look import RunLook
 from mmstream.worker import Worker, WorkerSettings
 
@@ -71,6 +73,10 @@ class Graph:
     """How sources are made of settings while it runs; None: none can be added or read again."""
     left_open: tuple[Published, ...] = ()
     """The last message of each event that an earlier boot has not ended; these end first."""
+    overrides: tuple[Override, ...] = ()
+    """What people have set in earlier boots."""
+    keeper: Keeper | None = None
+    """Keeps what they set in this one; None: it is gone with the process."""
     meters: tuple[StageMetrics, ...] = ()
     """Counters of what stands behind the sinks."""
 
@@ -108,11 +114,14 @@ class LocalRuntime:
             clock,
             reports=graph.reports,
             can_be_asked=bool(graph.inlets),
+            overrides=graph.overrides,
         )
         self._roster.tell_info = self._tell_info
         for chain in graph.chains:
             self._roster.place(chain)
-        self._controller = Controller(self._roster, self._outlet, graph.blueprint, self._about)
+        self._controller = Controller(
+            self._roster, self._outlet, graph.blueprint, self._about, graph.keeper
+        )
 
     def stop(self) -> None:
         """Come to a clean end (call it on the loop): events end, sinks deliver, `run` returns."""
@@ -256,6 +265,7 @@ class LocalRuntime:
                         await self._outlet.say(ended_by_restart(message))
                     if self._graph.reports:
                         await self._tell_info()
+                        await self._roster.tell_features()
                     # Loading takes seconds, in which a live source would only be dropped.
                     built = asyncio.wrap_future(self._worker.built)
                     await self._patiently(asyncio.shield(built), BUILT_SECS)

@@ -222,12 +222,12 @@ class MqttSink:
     async def _listen(self, link: Link) -> None:
         """A request may come before the SUBACK, so its response waits until the picture is out."""
         self._takes_passing = True
-        topic = f"{self._inbox.topic}/+"
-        refusal = await link.listen(topic)
-        if refusal is not None and not self._is_deaf:
+        refused = await link.listen(self._inbox.topics)
+        if refused and not self._is_deaf:
+            why, topics = next(iter(refused.values())), " and ".join(refused)
             deaf = "the MQTT broker at %s lets no requests come in: %s; may %s subscribe to %s?"
-            _log.warning(deaf, self._address, refusal, link.identifier, topic)
-        self._is_deaf = refusal is not None
+            _log.warning(deaf, self._address, why, link.identifier, topics)
+        self._is_deaf = bool(refused)
 
     def _begin(self, link: Link) -> tuple[Packet, ...]:
         """The whole picture; what is published from now on comes after it."""

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Final, Literal
@@ -244,15 +244,15 @@ class Link(aiomqtt.Client):
         """
         await self.__aexit__(None, None, None)
 
-    async def listen(self, topic: str) -> str | None:
-        """Subscribe, QoS 1; gives why if the broker refuses.
+    async def listen(self, topics: Sequence[str]) -> dict[str, str]:
+        """Subscribe to these together, QoS 1; gives those that the broker refuses, and why.
 
         Raises:
             aiomqtt.MqttError: the connection is gone, or no answer came.
         """
-        (answer,) = await self.subscribe(topic, qos=1)
-        is_refused = isinstance(answer, ReasonCode) and answer.is_failure
-        return str(answer) if is_refused else None
+        answers = await self.subscribe([(topic, 1) for topic in topics])
+        pairs = zip(topics, answers, strict=False)
+        return {t: str(a) for t, a in pairs if isinstance(a, ReasonCode) and a.is_failure}
 
     async def send(self, packet: Packet) -> None:
         """Publish; returns when the broker has acknowledged it (QoS 1) or it is sent (QoS 0).

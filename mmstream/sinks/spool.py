@@ -116,6 +116,7 @@ class Spool:
         """Messages that earlier boots have left, from `open` on; None: not known."""
         self.max_bytes = limits.max_bytes
         self.problem: str | None = None
+        self.path = path
         self._disk = _Disk(path, limits, clock, self.metrics)
         self._thread = OwnThread("store")
         self._unwritten: deque[Slip] = deque()
@@ -160,6 +161,14 @@ class Spool:
             return await self._thread.do(partial(self._disk.open_events, boot_id))
         except DiskFullError:
             return ()
+
+    async def do(self, work: Callable[[Store], _Result]) -> _Result:
+        """Have something done with the store itself, after all that is under way to it.
+
+        Raises:
+            StoreError: what `work` raises, or the file cannot be used.
+        """
+        return await self._thread.do(partial(self._disk.do, work))
 
     def keep(self, message: Published, told: Callable[[Slip], None]) -> Slip:
         """Write a message after all before it; its slip is told of as soon as that is decided."""
@@ -355,13 +364,17 @@ class _Disk:
     def open_events(self, boot_id: str) -> tuple[Published, ...]:
         return self._opened().open_events(boot_id)
 
-    def append(self, messages: Sequence[Published]) -> tuple[Row | None, ...]:
+    def do(self, work: Callable[[Store], _Result]) -> _Result:
         store = self._opened()
         try:
-            keys = store.append(messages, now_ns=self._clock.utc_ns())
+            return work(store)
         except StoreCorruptError:
             self.let_go()  # opened again, it is set aside
             raise
+
+    def append(self, messages: Sequence[Published]) -> tuple[Row | None, ...]:
+        now_ns = self._clock.utc_ns()
+        keys = self.do(lambda store: store.append(messages, now_ns=now_ns))
         return tuple(None if key is None else Row(self._n_files, key) for key in keys)
 
     def read(self, after_key: int, limit: int) -> tuple[Slip, ...]:

@@ -451,7 +451,7 @@ def test_a_broker_that_does_not_let_us_subscribe_is_told_everything_all_the_same
     said = [r.getMessage() for r in caplog.records if "requests" in r.getMessage()]
     why = {"5": "Not authorized", "3.1.1": "Unspecified error"}[protocol]
     address = f"{HOST}:{broker.port}"
-    question = f"may {NODE}-{BOOT_ID} subscribe to {ROOT}/request/+?"
+    question = f"may {NODE}-{BOOT_ID} subscribe to {ROOT}/request/+ and {ROOT}/+/+/set?"
     assert said == [f"the MQTT broker at {address} lets no requests come in: {why}; {question}"]
 
 
