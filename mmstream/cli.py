@@ -240,9 +240,7 @@ def schema(
 
 @app.command()
 def bench(
-    name: Annotated[
-        str, typer.Argument(help="One of: chaos, drift, overhead, rtsp, senses.")
-    ],
+    name: Annotated[str, typer.Argument(help="One of: chaos, drift, overhead, rtsp, senses.")],
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the figures here too.")
     ] = None,

@@ -53,7 +53,7 @@ def _asyncio_has_nothing_to_complain_about(caplog: pytest.LogCaptureFixture) -> 
 
 
 def made(port: int, **more: object) -> MqttSink:
-    settings = MqttSettings.model_validate({"port": port, **more})
+    settings = MqttSettings.model_validate({"port": port, "discovery": "off", **more})
     return MqttSink(settings, node=NODE, boot_id=BOOT_ID)
 
 

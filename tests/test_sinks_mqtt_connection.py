@@ -19,7 +19,8 @@ from mmstream.metrics import StageMetrics
 from mmstream.sinks import mqtt_connection
 from mmstream.sinks.broker import EmbeddedBroker
 from mmstream.sinks.inbox import Inbox
-from mmstream.sinks.mqtt_connection import BrokerDoor, MqttSettings, TlsSettings
+from mmstream.sinks.mqtt_connection import BrokerDoor
+from mmstream.sinks.mqtt_settings import MqttSettings, TlsSettings
 from mmstream.sinks.mqtt_topics import Packet
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

@@ -9,7 +9,7 @@ Anybody who may publish may fill it: what is refused here is counted, not answer
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 from mmstream.messages import ID_PATTERN, RESERVED_SOURCES, Request
@@ -28,12 +28,21 @@ _STATE: Final = "state"
 class Inbox:
     """Requests between their arrival and their reader, oldest first."""
 
-    def __init__(self, topic: str, metrics: StageMetrics) -> None:
-        """Empty. Refusals count as `request_retained`, `request_unreadable` and `requests_full`."""
+    def __init__(
+        self,
+        topic: str,
+        metrics: StageMetrics,
+        others: Callable[[str, bytes, bool], None] = lambda *_: None,
+    ) -> None:
+        """Empty. Refusals count as `request_retained`, `request_unreadable` and `requests_full`.
+
+        What is no request goes to `others`: its topic, its payload, whether it is retained.
+        """
         self.topic = topic
         """Below it lie the verbs."""
         self._root = topic.rpartition("/")[0]
         self._metrics = metrics
+        self._others = others
         self._waiting: asyncio.Queue[Request] = asyncio.Queue(MAX_REQUESTS)
 
     @property
@@ -51,6 +60,7 @@ class Inbox:
         """
         names = self._names(topic)
         if names is None:  # amqtt sends newcomers what is retained for others' subscriptions
+            self._others(topic, payload, is_retained)
             return
         if is_retained:
             self._metrics.drop("request_retained")

@@ -22,9 +22,11 @@ import aiomqtt
 from mmstream.errors import BrokerError, SinkError, StateError
 from mmstream.messages import Published, Request, base_topic
 from mmstream.metrics import StageMetrics
+from mmstream.sinks.homeassistant import AnnouncedPicture
 from mmstream.sinks.inbox import Inbox
-from mmstream.sinks.mqtt_connection import BrokerDoor, Link, MqttSettings, TlsSettings, first
-from mmstream.sinks.mqtt_topics import Packet, RetainedPicture
+from mmstream.sinks.mqtt_connection import BrokerDoor, Link, first
+from mmstream.sinks.mqtt_settings import MqttSettings, TlsSettings
+from mmstream.sinks.mqtt_topics import Packet
 from mmstream.sinks.outbox import REPLAY_PER_SEC, Outbox, Pace, SpooledOutbox, Waiting
 from mmstream.sinks.spool import Spool
 
@@ -72,8 +74,11 @@ class MqttSink:
         self.last_error: BrokerError | None = None
         """Why there is no connection; None while there is one."""
         self._address = settings.address
-        self._inbox = Inbox(f"{base_topic(node, settings.base)}/request", self.metrics)
-        self._picture = RetainedPicture(node=node, base=settings.base)
+        requests = f"{base_topic(node, settings.base)}/request"
+        self._inbox = Inbox(requests, self.metrics, self._heard)
+        self._picture = AnnouncedPicture(
+            settings.discovery, settings.discovery_prefix, node=node, base=settings.base
+        )
         will = self._picture.node_status("offline")
         client_id = f"{node}-{boot_id[:8]}"
         self._door = BrokerDoor(settings, client_id=client_id, will=will, inbox=self._inbox)
@@ -209,10 +214,10 @@ class MqttSink:
                     watching = group.create_task(link.watch(), name=f"{self.name} watch")
                     await self._listen(link)
                     picture = self._begin(link)
-                    await _send_all(link, picture)
-                    self._picture.delivered(picture)
+                    await link.send_all(picture)
+                    self._owe(self._picture.settled(picture))
                     await self._serve(link, group)
-                    await _send_all(link, self._picture.farewell())
+                    await link.send_all(self._picture.farewell())
                     watching.cancel()
             except* aiomqtt.MqttError as errors:
                 lost = errors
@@ -222,7 +227,8 @@ class MqttSink:
     async def _listen(self, link: Link) -> None:
         """A request may come before the SUBACK, so its response waits until the picture is out."""
         self._takes_passing = True
-        refused = await link.listen(self._inbox.topics)
+        answers = await link.listen((*self._inbox.topics, *self._picture.topics))
+        refused = {topic: why for topic, why in answers.items() if topic in self._inbox.topics}
         if refused and not self._is_deaf:
             why, topics = next(iter(refused.values())), " and ".join(refused)
             deaf = "the MQTT broker at %s lets no requests come in: %s; may %s subscribe to %s?"
@@ -302,7 +308,7 @@ class MqttSink:
         self, link: Link, sends: list[asyncio.Task[None]], packets: tuple[Packet, ...]
     ) -> None:
         await self._acknowledged(link, sends)
-        self._picture.delivered(packets)
+        self._owe(self._picture.settled(packets))
 
     async def _delivered(
         self,
@@ -342,6 +348,11 @@ class MqttSink:
             key = (packet.topic, packet.payload == "")
             self._retained_due.pop(key, None)  # the newest goes to the end
             self._retained_due[key] = packet
+
+    def _heard(self, topic: str, payload: bytes, is_retained: bool) -> None:  # noqa: FBT001 - paho's
+        """Home Assistant has started, or what an earlier boot has announced is still there."""
+        self._owe(self._picture.heard(topic, payload, is_retained=is_retained))
+        self._work.set()
 
     def _note_outage(self, error: BrokerError) -> None:
         self._connected.clear()
@@ -390,10 +401,3 @@ def pause_secs(n_failures: int) -> float:
     """How long to wait after so many failures in a row."""
     longest_secs = min(LAST_RETRY_SECS, FIRST_RETRY_SECS * 2.0 ** min(n_failures - 1, 10))
     return longest_secs * _jitter.uniform(0.5, 1)
-
-
-async def _send_all(link: Link, packets: tuple[Packet, ...]) -> None:
-    """In order, without waiting for one acknowledgement before the next is sent."""
-    async with asyncio.TaskGroup() as group:
-        for packet in packets:
-            group.create_task(link.send(packet))

@@ -76,7 +76,7 @@ def _logs_hold_no_secret_and_no_noise(caplog: pytest.LogCaptureFixture) -> Itera
 
 
 def made(port: int, **more: object) -> MqttSink:
-    settings = MqttSettings.model_validate({"port": port, **more})
+    settings = MqttSettings.model_validate({"port": port, "discovery": "off", **more})
     return MqttSink(settings, node=NODE, boot_id=BOOT_ID)
 
 

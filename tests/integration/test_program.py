@@ -31,7 +31,8 @@ PLAIN = {"online", "offline", "ON", "OFF"}
 def run(config: str, broker: Mosquitto, folder: Path) -> subprocess.Popen[str]:
     """`mmstream run` with a configuration whose messages go to the broker."""
     path = folder / "config.yaml"
-    path.write_text(f"{config}\nsinks: {{mqtt: {{host: 127.0.0.1, port: {broker.port}}}}}\n")
+    mqtt = f"{{host: 127.0.0.1, port: {broker.port}, discovery: off}}"
+    path.write_text(f"{config}\nsinks: {{mqtt: {mqtt}}}\n")
     return start("run", str(path), "--no-web", folder=folder)
 
 
