@@ -172,7 +172,7 @@ async def _case(name: str, secs: float, place: Place) -> Case:
         n_heard = counts.said - counts.lost - counts.waiting - counts.forgotten - counts.unspooled
         return Case(
             name=name,
-            outage_secs=secs,
+            outage_secs=round((whole_ns - failed_ns) / 1e9, 1),
             counts=counts,
             per_sec=round(n_heard / (_CLOCK.monotonic_ns() - began_ns) * 1e9, 1),
             most_per_sec=_most_per_sec(world),

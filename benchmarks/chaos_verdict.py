@@ -92,6 +92,8 @@ class Counts(BaseModel):
     """Events that were heard to start and not to end."""
     late: int
     """Heard as `late`."""
+    restarted: int
+    """Events that a later boot has ended."""
 
 
 def judge(records: Records) -> Counts:
@@ -116,6 +118,7 @@ def judge(records: Records) -> Counts:
         gaps=_n_gaps(heard),
         stuck=_n_stuck(first),
         late=sum(one.is_late for one in first),
+        restarted=sum(one.rest.get("end_reason") == "restart" for one in first),
     )
 
 

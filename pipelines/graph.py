@@ -19,8 +19,8 @@ from mmstream.pipelines.configuration import (
 from mmstream.runtime.capture import ThreadedSource
 from mmstream.runtime.chain import Chain
 from mmstream.runtime.features import features_of
+from mmstream.runtime.graph import Graph
 from mmstream.runtime.joined import JoinedSource
-from mmstream.runtime.local import Graph
 from mmstream.sinks.jsonl import JsonlSink
 from mmstream.sinks.log import LogSink
 from mmstream.sinks.mqtt import MqttSink

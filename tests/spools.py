@@ -14,6 +14,7 @@ from mmstream.errors import DiskFullError, StoreCorruptError, StoreError
 from mmstream.messages import Published
 from mmstream.metrics import StageMetrics
 from mmstream.sinks import spool as module
+from mmstream.sinks import spool_disk
 from mmstream.sinks.spool import Spool
 from mmstream.store.store import Spooled
 
@@ -116,7 +117,7 @@ def stepped() -> Iterator[tuple[Spool, SteppedThread, ListStore]]:
     thread, store = SteppedThread("store"), ListStore(now_ns=0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "OwnThread", lambda _: thread)
-        patch.setattr(module, "Store", lambda *_, now_ns: store if now_ns >= 0 else None)
+        patch.setattr(spool_disk, "Store", lambda *_, now_ns: store if now_ns >= 0 else None)
         for name in ("TIDY_SECS", "RETRY_SECS"):
             patch.setattr(module, name, 0.0)
         yield Spool(Path("list.db"), ROOMY, ManualClock()), thread, store

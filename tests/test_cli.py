@@ -131,7 +131,7 @@ def test_an_epoch_that_no_clock_has_is_refused() -> None:
 def test_strict_turns_an_unreachable_source_into_its_own_status(tmp_path: Path) -> None:
     config = tmp_path / "camera.yaml"
     config.write_text(MINIMAL)
-    ran = finish("run", str(config), "--strict", folder=tmp_path)
+    ran = finish("run", str(config), "--strict", "--no-web", folder=tmp_path)
     assert ran.returncode == EXIT_UNREACHABLE
     assert "clip.mp4" in ran.stderr
 

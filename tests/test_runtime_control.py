@@ -18,7 +18,8 @@ from mmstream.messages import Event, Features, Info, Request, Response
 from mmstream.runtime import control, roster
 from mmstream.runtime.chain import Chain
 from mmstream.runtime.control import Difference
-from mmstream.runtime.local import Graph, LocalRuntime
+from mmstream.runtime.graph import Graph
+from mmstream.runtime.local import LocalRuntime
 from mmstream.sinks.memory import MemorySink
 from mmstream.store.overrides import Acknowledgement, Override
 from mmstream.worker import WorkerSettings

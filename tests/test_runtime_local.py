@@ -32,7 +32,8 @@ from mmstream.messages import Content, Event, Health, Info, NumberedStamp, Publi
 from mmstream.metrics import StageMetrics
 from mmstream.runtime import backoff, capture, handoff, local, outlet
 from mmstream.runtime.capture import ThreadedSource
-from mmstream.runtime.local import Graph, LocalRuntime
+from mmstream.runtime.graph import Graph
+from mmstream.runtime.local import LocalRuntime
 from mmstream.sinks.memory import MemorySink
 from mmstream.stages import Load, Scorer, ScorerSpec, Sink, Source
 from mmstream.worker import WorkerSettings

@@ -11,7 +11,8 @@ from mmstream.clock import SystemClock
 from mmstream.errors import SourceError
 from mmstream.media import Hop, Label, MediaItem, Scores
 from mmstream.runtime.capture import ThreadedSource
-from mmstream.runtime.local import Graph, LocalRuntime
+from mmstream.runtime.graph import Graph
+from mmstream.runtime.local import LocalRuntime
 from mmstream.sinks.memory import MemorySink
 from mmstream.stages import Load, ScorerSpec
 from mmstream.worker import WorkerSettings

@@ -24,7 +24,8 @@ from mmstream.media import Hop, MediaItem, Series
 from mmstream.messages import Event, Features, Health, Info, Published, Request
 from mmstream.runtime import passage, roster
 from mmstream.runtime.capture import ThreadedSource
-from mmstream.runtime.local import Graph, LocalRuntime
+from mmstream.runtime.graph import Graph
+from mmstream.runtime.local import LocalRuntime
 from mmstream.sinks.memory import MemorySink
 from mmstream.stages import Inlet, Source
 from mmstream.store.overrides import Override

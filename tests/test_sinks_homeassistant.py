@@ -1,9 +1,4 @@
-"""What is announced to Home Assistant; tests/ha has a real one.
-
-The options of the platforms are those of https://www.home-assistant.io/integrations/mqtt/ and
-`binary_sensor.mqtt`, `sensor.mqtt`, `event.mqtt`, `image.mqtt`, `button.mqtt` and
-`device_trigger.mqtt` there, as of release 2024.12.
-"""
+"""What is announced to Home Assistant, and what is taken back; tests/ha has a real one."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -12,51 +7,18 @@ from typing import cast
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jinja2 import Environment
 from pydantic import JsonValue
-from regenerate import FORMS, LABELS, announced, announced_file
-from sink_messages import NODE, caption, event, health, info, published, stats
+from regenerate import FORMS
+from sink_messages import NODE, event, features, health, info, published, stats
 
 from mmstream.media import NS_PER_SEC
-from mmstream.messages import Content, NumberedStamp, Published, StageReport, iso_utc, slug, utc_ns
+from mmstream.messages import Content, Features, FeatureState, Info, Published, iso_utc, utc_ns
 from mmstream.sinks.homeassistant import AnnouncedPicture, Discovery, Form
 from mmstream.sinks.mqtt_topics import Packet
 
 PREFIX = "homeassistant"
 ROOT = f"mmstream/{NODE}"
 DOOR = "homeassistant/device/mmstream_pi_0ae89c-door/config"
-ENTITY = {
-    "unique_id",
-    "name",
-    "availability",
-    "availability_mode",
-    "entity_category",
-    "icon",
-    "qos",
-}
-READING = ENTITY | {"state_topic", "value_template", "device_class"}
-ATTRIBUTES = {"json_attributes_topic", "json_attributes_template"}
-REQUIRED: dict[str, set[str]] = {
-    "binary_sensor": {"unique_id", "state_topic"},
-    "sensor": {"unique_id", "state_topic"},
-    "event": {"unique_id", "state_topic", "event_types"},
-    "image": {"unique_id", "image_topic"},
-    "button": {"unique_id", "command_topic"},
-    "device_automation": {"automation_type", "topic", "type", "subtype"},
-}
-DOCUMENTED: dict[str, set[str]] = {
-    "binary_sensor": READING | {"payload_on", "payload_off"},
-    "sensor": READING
-    | ATTRIBUTES
-    | {"unit_of_measurement", "state_class", "options", "suggested_display_precision"},
-    "event": READING | {"event_types"},
-    "image": ENTITY | {"image_topic", "content_type"},
-    "button": ENTITY | {"command_topic", "payload_press", "device_class"},
-    "device_automation": {
-        *("automation_type", "payload", "qos", "subtype", "topic", "type", "value_template"),
-    },
-}
-CONTEXT = {"dev", "o", "availability", "availability_mode"}
 
 Configuration = Mapping[str, JsonValue]
 
@@ -138,114 +100,15 @@ def sensed(source: str = "door", *, video: bool = True, audio: bool = True) -> C
     return health(source=source).model_copy(update=senses)
 
 
-def components(form: Form) -> dict[str, Configuration]:
-    """Of the golden door: options by key, without what belongs to the device."""
-    found: dict[str, Configuration] = {}
-    for topic, body in announced(form).items():
-        assert isinstance(body, dict)
-        if "front_door" not in topic:
-            continue
-        if form == "device":
-            found |= cast("dict[str, Configuration]", body["cmps"])
-        else:
-            key = topic.split("/")[-2]
-            found[key] = {"p": topic.split("/")[1], **body}
-    return found
+def askable(**sources: tuple[str, ...]) -> Info:
+    """A node that takes requests: it tells what can be set of each source."""
+    return info(**sources).model_copy(update={"capabilities": ("events", "requests")})
 
 
-def rendered(template: JsonValue, message: Published) -> str:
-    """As Home Assistant renders it, with what it has from Jinja itself."""
-    assert isinstance(template, str)
-    jinja = Environment(autoescape=False)  # noqa: S701 - what it renders is no HTML
-    return jinja.from_string(template).render(value_json=json.loads(message.to_json()))
-
-
-@pytest.mark.parametrize("form", FORMS)
-def test_what_is_announced_is_as_before(form: Form) -> None:
-    assert announced(form) == json.loads(announced_file(form).read_text("utf-8"))
-
-
-@pytest.mark.parametrize("form", FORMS)
-def test_only_documented_options_are_used(form: Form) -> None:
-    for key, body in components(form).items():
-        platform = body["p"]
-        assert isinstance(platform, str)
-        options = body.keys() - {"p"} - (CONTEXT if form == "component" else set())
-        assert options <= DOCUMENTED[platform], key
-        assert body.keys() >= REQUIRED[platform], key
-
-
-def test_a_device_says_who_it_is_who_says_so_and_when_it_is_there() -> None:
-    (door,) = [body for topic, body in announced("device").items() if "front_door" in topic]
-    assert isinstance(door, dict)
-    assert door.keys() == {"dev", "o", "availability", "availability_mode", "cmps"}
-    assert door["availability_mode"] == "all"
-    topics = ("mmstream/pi/status", "mmstream/pi/front_door/status")
-    assert door["availability"] == [{"topic": topic} for topic in topics]
-    assert isinstance(door["o"], dict)
-    assert door["o"]["name"] == "mmstream"
-
-
-def test_both_forms_say_the_same() -> None:
-    whole, single = components("device"), components("component")
-    assert whole.keys() == single.keys()
-    for key, body in whole.items():
-        assert single[key].items() >= body.items(), key
-
-
-@pytest.mark.parametrize("label", LABELS)
-@pytest.mark.parametrize("step", ["start", "update", "end"])
-def test_an_event_entity_tells_the_start_and_the_end_of_its_own_label(
-    label: str, step: str
-) -> None:
-    for key, body in components("device").items():
-        if body["p"] != "event":
-            continue
-        message = published(event("e", step, label=label))  # type: ignore[arg-type]  # a literal
-        text = rendered(body["value_template"], message)
-        is_meant = body == components("device")[f"event_{slug(label)}"] and step != "update"
-        assert bool(text) == is_meant, key
-        if is_meant:
-            payload = json.loads(text)
-            assert payload["event_type"] == step
-            assert payload["event_type"] in cast("list[str]", body["event_types"])
-            assert payload["id"] == "e"
-            assert payload["late"] is False
-
-
-def test_a_trigger_fires_at_its_moment_unless_that_is_long_past() -> None:
-    trigger = components("device")["started_motion"]
-    for step, is_late, fires in (
-        ("start", False, True),
-        ("start", True, False),
-        ("end", False, False),
-    ):
-        prompt = published(event("e", step, label="motion"))  # type: ignore[arg-type]  # a literal
-        assert isinstance(prompt.stamp, NumberedStamp)
-        stamp = prompt.stamp.model_copy(update={"late": is_late})
-        text = rendered(trigger["value_template"], Published(prompt.content, stamp))
-        assert (text == trigger["payload"]) is fires
-
-
-def test_a_long_caption_is_cut_and_whole_in_an_attribute() -> None:
-    body = components("device")["caption"]
-    message = published(caption("final", "ä" * 300))
-    assert rendered(body["value_template"], message) == "ä" * 255
-    assert json.loads(rendered(body["json_attributes_template"], message))["text"] == "ä" * 300
-
-
-def test_latency_and_drops_are_those_of_the_source() -> None:
-    stages = {
-        "heads/front_door": StageReport(n_in=9, n_out=9, dropped={"a": 2}, lag_ms=21.5),
-        "capture/front_door": StageReport(n_in=9, n_out=9, dropped={"b": 3, "c": 4}),
-        "capture/back_door": StageReport(n_in=9, n_out=9, dropped={"b": 50}),
-    }
-    message = published(stats().model_copy(update={"stages": stages}))
-    door = components("device")
-    assert rendered(door["latency"]["value_template"], message) == "21.5"
-    assert rendered(door["drops"]["value_template"], message) == "9"
-    assert rendered(door["latency"]["value_template"], published(stats())) == "None"
-    assert rendered(door["drops"]["value_template"], published(stats())) == "0"
+def settable(source: str, *names: str) -> Features:
+    """Switches of these names."""
+    switches = [FeatureState(name=name, value="ON", default="ON", is_set=False) for name in names]
+    return Features(source=source, features=tuple(switches))
 
 
 def test_nothing_is_announced_before_the_node_has_said_what_there_is() -> None:
@@ -279,6 +142,41 @@ def test_what_has_not_changed_is_not_said_again() -> None:
     now = discovery()
     assert told(now, info(), sensed())
     assert told(now, info(), sensed(), event("e"), stats()) == []
+
+
+def test_a_node_that_takes_requests_is_announced_with_all_that_can_be_set() -> None:
+    now = discovery()
+    assert told(now, askable(), health()) == []
+    (_, packet) = told(now, features())
+    assert packet.topic == DOOR
+    assert {"set_motion", "set_motion_threshold", "restart"} < door(now).keys()
+    assert told(now, features(motion="OFF")) == [], "its value is no configuration"
+
+
+def test_what_can_be_set_stays_while_a_source_comes_and_after_a_restart() -> None:
+    broker, now = Broker(), discovery()
+    broker.serve(now, told(now, askable(door=("motion",)), features()))
+    with_yard = askable(door=("motion",), yard=("motion",))
+    for content in (with_yard, features("yard")):
+        broker.serve(now, told(now, content))
+        assert "state_topic" in door(now)["set_motion"]
+    assert len(broker.retained) == 3
+    again = discovery()
+    broker.greet(again)
+    for content in (with_yard, features("yard")):
+        assert told(again, content) == []
+    broker.greet(again)
+    assert len(broker.retained) == 3
+    assert '{"p": "switch"}' not in broker.retained[DOOR]
+    broker.serve(again, told(again, features()))
+    assert "set_motion" in door(again)
+
+
+def test_what_can_no_longer_be_set_is_taken_back() -> None:
+    now = discovery()
+    now.delivered(told(now, askable(), settable("door", "video", "motion")))
+    told(now, settable("door", "video"))
+    assert door(now)["set_motion"] == {"p": "switch"}
 
 
 def test_a_label_that_is_gone_is_taken_back_and_then_left_out() -> None:
@@ -405,7 +303,8 @@ def test_after_any_history_there_is_what_the_last_boot_has_and_nothing_else(
         broker.greet(now)
         last: list[Content] = []
         for sources in changes:
-            last = [info(**{name: tuple(labels) for name, labels in sources.items()})]
+            last = [askable(**{name: tuple(labels) for name, labels in sources.items()})]
+            last += [settable(name, "enabled", *labels) for name, labels in sources.items()]
             last += [sensed(name, audio=has_sound) for name in sources]
             for content in last:
                 broker.serve(now, now.update(published(content)))

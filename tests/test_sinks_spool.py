@@ -17,7 +17,8 @@ from mmstream.clock import SystemClock
 from mmstream.errors import DiskFullError, StoreCorruptError, StoreError
 from mmstream.messages import Published
 from mmstream.sinks import spool as module
-from mmstream.sinks.spool import Slip, Spool, StoreSettings
+from mmstream.sinks.spool import Spool, StoreSettings
+from mmstream.sinks.spool_disk import Slip
 from mmstream.store.store import Store
 
 
@@ -50,7 +51,9 @@ def has_more(things: Sequence[object], n_before: int) -> bool:
 
 
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.name == module.__name__]
+    return [
+        record.getMessage() for record in caplog.records if record.name.startswith(module.__name__)
+    ]
 
 
 def damage(path: Path) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Final
 
 from pydantic import JsonValue
@@ -16,25 +15,22 @@ from mmstream.messages import (
     CONTENTS,
     SCHEMA_VERSION,
     Info,
-    Published,
     SourceInfo,
     Stats,
     iso_utc,
 )
 from mmstream.metrics import SourceStatus, StageMetrics
 from mmstream.runtime.chain import Chain
-from mmstream.runtime.control import Blueprint, Controller
-from mmstream.runtime.features import Keeper
+from mmstream.runtime.control import Controller
+from mmstream.runtime.graph import Graph
 from mmstream.runtime.journal import ended_by_restart
 from mmstream.runtime.look import look_at_sources, look_at_worker
 from mmstream.runtime.outlet import Outlet, SinkFeed
 from mmstream.runtime.report import reports
 from mmstream.runtime.roster import Roster
 from mmstream.sinks.own_thread import OwnThread
-from mmstream.stages import Inlet, ScorerSpec, Sink
-from mmstream.store.overrides import Override
 from mmstream.web.look import RunLook
-from mmstream.worker import Worker, WorkerSettings
+from mmstream.worker import Worker
 
 STATS_SECS: Final = 10.0
 
@@ -54,31 +50,6 @@ CLOSED_SECS: Final = 2.2
 """The sinks have delivered and said goodbye."""
 MIN_SECS: Final = 0.05
 """Nothing is given up without a try."""
-
-
-@dataclass(frozen=True, slots=True)
-class Graph:
-    """Everything that runs together: what a recipe builds."""
-
-    node: str
-    chains: tuple[Chain, ...]
-    specs: tuple[ScorerSpec, ...]
-    worker: WorkerSettings
-    sinks: tuple[Sink, ...]
-    reports: bool = True
-    """Whether health, info and stats are told beside what heads say; a replay tells none."""
-    inlets: tuple[Inlet, ...] = ()
-    """Where requests come from."""
-    blueprint: Blueprint | None = None
-    """How sources are made of settings while it runs; None: none can be added or read again."""
-    left_open: tuple[Published, ...] = ()
-    """The last message of each event that an earlier boot has not ended; these end first."""
-    overrides: tuple[Override, ...] = ()
-    """What people have set in earlier boots."""
-    keeper: Keeper | None = None
-    """Keeps what they set in this one; None: it is gone with the process."""
-    meters: tuple[StageMetrics, ...] = ()
-    """Counters of what stands behind the sinks."""
 
 
 class LocalRuntime:

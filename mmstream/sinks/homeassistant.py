@@ -1,6 +1,7 @@
 """Home Assistant by MQTT discovery: which retained configurations follow from what is said.
 
-    update(message) -> configurations that it changes       Info: sources and labels, Health: senses
+    update(message) -> configurations that it changes       Info: sources, labels; Health: senses;
+                                                            Features: what can be set
     heard(retained) -> what an earlier boot left and nobody has any more, to be taken back
     packets()       -> all of it, for a new connection and for Home Assistant's birth message
 
@@ -17,16 +18,10 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from mmstream.media import NS_PER_SEC
-from mmstream.messages import Health, Info, Published, base_topic, utc_ns
-from mmstream.sinks.homeassistant_entities import (
-    Device,
-    Entity,
-    Names,
-    Options,
-    Senses,
-    available,
-    devices,
-)
+from mmstream.messages import Features, Health, Info, Published, base_topic, utc_ns
+from mmstream.sinks.homeassistant_controls import Setting, settings_of
+from mmstream.sinks.homeassistant_device import Device, Entity, Names, Options, available
+from mmstream.sinks.homeassistant_entities import Known, Senses, devices
 from mmstream.sinks.mqtt_topics import Packet, RetainedPicture
 
 Form = Literal["device", "component", "off"]
@@ -58,12 +53,15 @@ class Discovery:
     """
 
     def __init__(self, form: Form, prefix: str, *, node: str, base: str) -> None:
-        """Nothing is announced before the first `Info`."""
+        """Nothing is announced before the first `Info`, and the `Features` that follow it."""
         self._form = form
         self._prefix = prefix
         self._names = Names(base_topic(node, base))
+        self._told: Info | None = None
         self._info: Info | None = None
+        """What was told, as soon as it is complete."""
         self._senses: defaultdict[str, Senses] = defaultdict(Senses)
+        self._settings: dict[str, tuple[Setting, ...]] = {}
         self._wanted: dict[str, Announced] = {}
         self._known: dict[str, Mapping[str, str]] = {}
         """What the broker may retain of ours: by topic, the platforms by unique id."""
@@ -88,26 +86,41 @@ class Discovery:
 
         What has changed its form is told again and then cleared, as messages show that time passes.
         """
-        if not isinstance(message.content, Info | Health):
+        if not isinstance(message.content, Info | Health | Features):
             return ()  # they come each 10 s; what follows from others would wait with them
         self._now_ns = utc_ns(message.stamp.ts_emit)
         changes = self._taken_in(message.content)
         return self._next_step() or changes
 
-    def _taken_in(self, content: Info | Health) -> tuple[Packet, ...]:
+    def _taken_in(self, content: Info | Health | Features) -> tuple[Packet, ...]:
         match content:
             case Info() as info:
-                if info == self._info:
+                if info == self._told:
                     return ()
-                self._info = info
-                named = {source.id: self._senses[source.id] for source in info.sources}
-                self._senses = defaultdict(Senses, named)
+                self._told = info
             case Health() as health:
                 before = self._senses[health.source]
                 self._senses[health.source] = _senses(health, before)
                 if self._senses[health.source] == before:
                     return ()
+            case Features() as features:
+                settings = settings_of(features)
+                if self._settings.get(features.source) == settings:
+                    return ()
+                self._settings[features.source] = settings
+        self._take_over()
         return self._changes()
+
+    def _take_over(self) -> None:
+        """What can be set is told after the source: without it, switches would go and come back."""
+        if self._told is None or self._told == self._info:
+            return
+        sources = [source.id for source in self._told.sources]
+        if "requests" in self._told.capabilities and not self._settings.keys() >= set(sources):
+            return
+        self._info = self._told
+        self._senses = defaultdict(Senses, {name: self._senses[name] for name in sources})
+        self._settings = {name: self._settings.get(name, ()) for name in sources}
 
     def _next_step(self) -> tuple[Packet, ...]:
         """Everything, if it is time: it is told again, and one step later the old is cleared."""
@@ -203,10 +216,13 @@ class Discovery:
         if self._info is None or self._form == "off":
             return
         known = {unique for platforms in self._known.values() for unique in platforms}
-        senses = {
-            source.id: self._senses_or_known(source.id, known) for source in self._info.sources
+        of_sources = {
+            source.id: Known(
+                self._senses_or_known(source.id, known), self._settings.get(source.id, ())
+            )
+            for source in self._info.sources
         }
-        for device in devices(self._info, self._names, senses):
+        for device in devices(self._info, self._names, of_sources):
             if self._form == "device":
                 yield self._as_device(device, self._info.version)
             else:

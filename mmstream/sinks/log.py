@@ -4,7 +4,8 @@ import asyncio
 
 from mmstream.messages import Published
 from mmstream.metrics import StageMetrics
-from mmstream.sinks.spool import Slip, Spool
+from mmstream.sinks.spool import Spool
+from mmstream.sinks.spool_disk import Slip
 
 
 class LogSink:

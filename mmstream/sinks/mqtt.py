@@ -14,7 +14,6 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
-from random import SystemRandom
 from typing import Final
 
 import aiomqtt
@@ -24,7 +23,7 @@ from mmstream.messages import Published, Request, base_topic
 from mmstream.metrics import StageMetrics
 from mmstream.sinks.homeassistant import AnnouncedPicture
 from mmstream.sinks.inbox import Inbox
-from mmstream.sinks.mqtt_connection import BrokerDoor, Link, first
+from mmstream.sinks.mqtt_connection import BrokerDoor, Link, first, pause_secs
 from mmstream.sinks.mqtt_settings import MqttSettings, TlsSettings
 from mmstream.sinks.mqtt_topics import Packet
 from mmstream.sinks.outbox import REPLAY_PER_SEC, Outbox, Pace, SpooledOutbox, Waiting
@@ -36,9 +35,6 @@ CLOSE_SECS: Final = 2.0
 """How long `close` may take to deliver what waits and to say goodbye."""
 DRAIN_SECS: Final = 0.5
 """How long `close` goes on delivering what is safe on disk too."""
-FIRST_RETRY_SECS: Final = 0.5
-LAST_RETRY_SECS: Final = 60.0
-"""The pause between attempts doubles from the first to the last, and is jittered down to half."""
 LOOK_SECS: Final = 0.02
 """How soon after a few late messages the next may follow."""
 WINDOW: Final = 16
@@ -48,7 +44,6 @@ MAX_PASSING: Final = 256
 broker."""
 
 _log = logging.getLogger(__name__)
-_jitter = SystemRandom()
 
 
 class MqttSink:
@@ -395,9 +390,3 @@ class MqttSink:
         if n_lost:
             lost = "%d messages are lost: the MQTT broker at %s did not take them before the end"
             _log.error(lost, n_lost, self._address)
-
-
-def pause_secs(n_failures: int) -> float:
-    """How long to wait after so many failures in a row."""
-    longest_secs = min(LAST_RETRY_SECS, FIRST_RETRY_SECS * 2.0 ** min(n_failures - 1, 10))
-    return longest_secs * _jitter.uniform(0.5, 1)

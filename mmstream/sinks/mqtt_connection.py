@@ -15,6 +15,7 @@ import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from random import SystemRandom
 from typing import Final
 
 import aiomqtt
@@ -36,6 +37,9 @@ ANSWER_SECS: Final = 10.0
 """A broker that acknowledges nothing for so long is taken for dead."""
 ABORT_SECS: Final = 0.5
 """How long an aborted connection may take to be torn down."""
+FIRST_RETRY_SECS: Final = 0.5
+LAST_RETRY_SECS: Final = 60.0
+"""The pause between attempts doubles from the first to the last, and is jittered down to half."""
 UNSPECIFIED: Final = 0x80
 UNSUPPORTED_PROTOCOL: Final = 0x84
 """MQTT 5, section 2.4: reason codes; paho makes them of the codes of MQTT 3.1.1 too."""
@@ -45,6 +49,7 @@ _PROTOCOLS: Final[dict[str, tuple[ProtocolVersion, ...]]] = {
     "5": (ProtocolVersion.V5,),
     "3.1.1": (ProtocolVersion.V311,),
 }
+_jitter = SystemRandom()
 
 
 class BrokerDoor:
@@ -333,3 +338,9 @@ def _tls_context(tls: TlsSettings) -> ssl.SSLContext:
             msg = f"cannot use the certificate {tls.certificate} with its key: {error}"
             raise BrokerError(msg) from None
     return context
+
+
+def pause_secs(n_failures: int) -> float:
+    """How long to wait after so many failures in a row."""
+    longest_secs = min(LAST_RETRY_SECS, FIRST_RETRY_SECS * 2.0 ** min(n_failures - 1, 10))
+    return longest_secs * _jitter.uniform(0.5, 1)

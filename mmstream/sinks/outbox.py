@@ -13,7 +13,8 @@ from typing import Final
 
 from mmstream.messages import Published
 from mmstream.sinks.mqtt_topics import Packet
-from mmstream.sinks.spool import Row, Slip, Spool
+from mmstream.sinks.spool import Spool
+from mmstream.sinks.spool_disk import Row, Slip
 
 REPLAY_PER_SEC: Final = 200
 """Late messages that leave in a second; the others are not held up by them."""

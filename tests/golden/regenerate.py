@@ -24,6 +24,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from programs import finish  # noqa: E402 - found by the line above
 from sink_messages import NODE, health, info, published  # noqa: E402 - likewise
 
+from mmstream.heads.lifecycle import LabelSettings  # noqa: E402 - likewise
+from mmstream.media import Label  # noqa: E402 - likewise
+from mmstream.runtime.features import features_of  # noqa: E402 - likewise
 from mmstream.sinks.homeassistant import Discovery, Form  # noqa: E402 - likewise
 
 CLIPS: Final = (
@@ -69,7 +72,10 @@ def announced(form: Form) -> dict[str, JsonValue]:
     discovery = Discovery(form, "homeassistant", node=NODE, base="mmstream")
     node = info(front_door=LABELS).model_copy(update={"capabilities": CAPABILITIES})
     senses = {"video_fps": 25.0, "audio_rms": -41.5}
+    labels = [Label(name, "av", "any") for name in LABELS]
+    can_be_set = features_of(labels, {"motion": LabelSettings(on=0.7)}).message("front_door")
     discovery.update(published(node))
+    discovery.update(published(can_be_set))
     discovery.update(published(health(source="front_door").model_copy(update=senses)))
     return {packet.topic: json.loads(packet.payload) for packet in discovery.packets()}
 

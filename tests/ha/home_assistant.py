@@ -148,6 +148,10 @@ class HomeAssistant:
         """Carry out an action."""
         self._ask("POST", f"/api/services/{domain}/{service}", data)
 
+    def pretend(self, entity_id: str, state: str) -> None:
+        """As if the entity had come into this state."""
+        self._ask("POST", f"/api/states/{entity_id}", {"state": state})
+
     def automate(self, automations: JsonValue) -> None:
         """Replace all automations."""
         (self._folder / "automations.yaml").write_text(json.dumps(automations))

@@ -2,92 +2,22 @@
 
 import json
 import re
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
 
 import pytest
 import yaml
 from brokers import Listener, Mosquitto, say
 from ha.home_assistant import HomeAssistant
-from programs import ROOT, start
+from ha.program import SHAPES, Form, configurations, ours, running
+from programs import ROOT
 from pydantic import JsonValue
 from regenerate import LABELS, announced_file
 from sink_messages import caption, event, published
-
-Form = Literal["device", "component", "off"]
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(180)]
 
 CLIP = "surveillance/car_detection.mp4"
 """A car passes from 4.4 s to 9.0 s (golden/car_detection.json)."""
-SHAPES: JsonValue = {"type": "synthetic"}
-QUICK = {"person": False, "face": False, "speech": False}
-"""Detectors that load slowly and that nothing here needs."""
-
-
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
-    with Mosquitto(tmp_path_factory.mktemp("broker")) as broker:
-        yield broker
-
-
-@pytest.fixture(scope="module")
-def home(broker: Mosquitto, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HomeAssistant]:
-    folder = tmp_path_factory.mktemp("home")
-    with HomeAssistant(folder, broker_port=broker.port) as home:
-        yield home
-        assert home.complaints == []
-
-
-@pytest.fixture(params=["component", "device"])
-def form(request: pytest.FixtureRequest, home: HomeAssistant) -> Form:
-    chosen: Form = request.param
-    if chosen == "device" and not home.knows_devices:
-        pytest.skip("this Home Assistant is older than 2024.11")
-    return chosen
-
-
-@pytest.fixture
-def _nothing_is_left(
-    broker: Mosquitto, home: HomeAssistant, form: Form, tmp_path: Path
-) -> Iterator[None]:
-    yield
-    del form  # no more than a test that runs needs this
-    folder = tmp_path / "clean"
-    folder.mkdir()
-    with running(folder, broker, "off", {"door": SHAPES}):
-        home.wait_until(lambda: not ours(home), "all is taken back")
-
-
-@contextmanager
-def running(
-    folder: Path,
-    broker: Mosquitto,
-    form: Form,
-    sources: dict[str, JsonValue],
-    **detectors: JsonValue,
-) -> Iterator[None]:
-    """The program; stopped politely at the end."""
-    config = {
-        "node": "pi",
-        "sources": sources,
-        "detectors": {**QUICK, **detectors},
-        "sinks": {"mqtt": {"port": broker.port, "discovery": form}},
-    }
-    file = folder / "config.yaml"
-    file.write_text(json.dumps(config))
-    process = start("run", str(file), "--no-web", folder=folder)
-    try:
-        with Listener(broker.port) as listener:
-            listener.wait_for(lambda _: listener.retained().get("mmstream/pi/status") == "online")
-        yield
-    finally:
-        process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=30)
-    assert process.returncode in (0, 130), told
 
 
 def platforms(broker: Mosquitto) -> set[str]:
@@ -99,18 +29,6 @@ def wait_for_form(home: HomeAssistant, broker: Mosquitto, form: Form) -> None:
     home.wait_until(
         lambda: all((kind == "device") == (form == "device") for kind in platforms(broker)), form
     )
-
-
-def ours(home: HomeAssistant) -> set[str]:
-    return {one for one in home.states() if re.search(r"\.(door|front_door|yard|mmstream)_", one)}
-
-
-def configurations(broker: Mosquitto) -> dict[str, str]:
-    """All that the broker retains for Home Assistant; what it says last comes after it."""
-    with Listener(broker.port) as listener:
-        listener.say("test/end", "")
-        heard = listener.wait_for(lambda heard: any(one.topic == "test/end" for one in heard))
-    return {one.topic: one.payload for one in heard if one.topic.endswith("/config")}
 
 
 @pytest.mark.usefixtures("_nothing_is_left")
@@ -157,20 +75,6 @@ def test_a_clip_is_seen_as_it_plays(
         }
     home.wait_for("binary_sensor.door_motion", "unavailable")
     home.wait_for("binary_sensor.mmstream_pi_connection", "off")
-
-
-@pytest.mark.usefixtures("_nothing_is_left")
-def test_buttons_switch_a_source_off_and_on(
-    broker: Mosquitto, home: HomeAssistant, form: Form, tmp_path: Path
-) -> None:
-    with running(tmp_path, broker, form, {"door": SHAPES}):
-        home.wait_for("binary_sensor.door_connection", "on")
-        home.call("button", "press", {"entity_id": "button.door_disable"})
-        home.wait_for("binary_sensor.door_connection", "off")
-        home.wait_for("sensor.door_health", "offline")
-        home.wait_for("binary_sensor.door_motion", "unavailable")
-        home.call("button", "press", {"entity_id": "button.door_enable"})
-        home.wait_for("binary_sensor.door_connection", "on")
 
 
 @pytest.mark.usefixtures("_nothing_is_left")
@@ -248,7 +152,8 @@ def test_ids_stay_over_restarts(
             home.wait_for("binary_sensor.door_motion", "on", "off")
     assert registries[0] == registries[1]
     ids = {one.entity_id for one in registries[0].values()}
-    assert {"binary_sensor.door_motion", "event.door_motion", "button.door_restart"} <= ids
+    assert {"binary_sensor.door_motion", "event.door_motion", "switch.door_motion"} <= ids
+    assert {"button.door_restart", "number.door_motion_threshold"} <= ids
 
 
 @pytest.mark.usefixtures("_nothing_is_left")
@@ -269,6 +174,10 @@ def test_the_automations_of_the_page_fire(
         say(broker.port, "mmstream/pi/front_door/state/camera_blocked", "ON")
         heard = {"a_smoke_alarm_sounds", "something_is_wrong_with_the_camera"}
         home.wait_until(lambda: heard <= fired_names(home), "two more have fired")
+        home.pretend("zone.home", "1")
+        home.wait_for("switch.front_door_enabled", "off")
+        home.pretend("zone.home", "0")
+        home.wait_for("switch.front_door_enabled", "on")
 
 
 def test_the_golden_configurations_are_taken(

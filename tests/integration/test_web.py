@@ -52,9 +52,9 @@ def test_a_run_shows_how_it_is_until_it_ends(tmp_path: Path) -> None:
         report = json.loads(wait_for(port, "/readyz", "online"))
         assert report["sources"]["room"]["state"] == "online"
         wait_for(port, "/metrics", 'mmstream_events_total{label="loud",source="room"}')
-        taken = finish("run", str(config), folder=tmp_path)
+        taken = finish("run", str(config), "--set", "store=false", folder=tmp_path)
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=10)
     assert process.returncode == 0, errors
     assert taken.returncode == EXIT_USAGE
-    assert "in use" in taken.stderr
+    assert f"127.0.0.1:{port} is in use" in taken.stderr
