@@ -168,7 +168,7 @@ async def _case(name: str, secs: float, place: Place) -> Case:
         status = await world.program.stop()
         await _until(lambda: _all_is_heard(world), LAST_SECS)
         span = Span(failed_ns, whole_ns)
-        counts = judge(world.records())
+        counts = judge(await asyncio.to_thread(world.records))
         n_heard = counts.said - counts.lost - counts.waiting - counts.forgotten - counts.unspooled
         return Case(
             name=name,

@@ -152,7 +152,7 @@ async def _partition(world: World, secs: float) -> None:
 async def _disk_full(world: World, secs: float) -> None:
     """A file system that is full; where nobody may mount one, files that may not grow."""
     filler = world.place.store.with_name("filler")
-    is_small = world.place.store.parent.is_mount()
+    is_small = await asyncio.to_thread(world.place.store.parent.is_mount)
     if is_small:
         await asyncio.to_thread(_fill, filler)
     else:
@@ -160,7 +160,7 @@ async def _disk_full(world: World, secs: float) -> None:
         resource.prlimit(world.program.pid, resource.RLIMIT_FSIZE, (1, no_limit[1]))
     await asyncio.sleep(secs)
     if is_small:
-        filler.unlink()
+        await asyncio.to_thread(filler.unlink)
     else:
         resource.prlimit(world.program.pid, resource.RLIMIT_FSIZE, no_limit)
 

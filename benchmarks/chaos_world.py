@@ -102,7 +102,11 @@ class Broker:
         config = self._folder / "mosquitto.conf"
         await asyncio.to_thread(config.write_text, "\n".join(self._config()) + "\n")
         self._process = await asyncio.create_subprocess_exec(
-            _path("mosquitto"), "-c", str(config), stdout=PIPE, stderr=STDOUT
+            await asyncio.to_thread(_path, "mosquitto"),
+            "-c",
+            str(config),
+            stdout=PIPE,
+            stderr=STDOUT,
         )
         said = b""
         with suppress(TimeoutError):
@@ -285,7 +289,7 @@ def _path(program: str) -> str:
 
 async def _finished(program: str, *arguments: str) -> None:
     process = await asyncio.create_subprocess_exec(
-        _path(program), *arguments, stdout=PIPE, stderr=STDOUT
+        await asyncio.to_thread(_path, program), *arguments, stdout=PIPE, stderr=STDOUT
     )
     said, _ = await process.communicate()
     if process.returncode != 0:

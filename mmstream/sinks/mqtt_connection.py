@@ -191,9 +191,7 @@ class Link(aiomqtt.Client):
         Raises:
             aiomqtt.MqttError: it may or may not have arrived.
         """
-        # half a surrogate pair (from a file name, or out of a request) must not end the connection
-        payload = packet.payload.encode(errors="replace")
-        await self.publish(packet.topic, payload, packet.qos, packet.retain)
+        await self.publish(packet.topic, packet.encoded(), packet.qos, packet.retain)
 
     async def send_all(self, packets: tuple[Packet, ...]) -> None:
         """In order, without waiting for one acknowledgement before the next is sent.

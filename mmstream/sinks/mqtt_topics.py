@@ -23,10 +23,17 @@ class Packet:
     """Something to publish."""
 
     topic: str
-    payload: str
-    """Empty and retained: the topic is cleared."""
+    payload: str | bytes
+    """Text, or a picture. Empty and retained: the topic is cleared."""
     qos: int
     retain: bool
+
+    def encoded(self) -> bytes:
+        """The payload as it is sent."""
+        if isinstance(self.payload, bytes):
+            return self.payload
+        # half a surrogate pair (from a file name, or out of a request) must not end the connection
+        return self.payload.encode(errors="replace")
 
 
 class RetainedPicture:
@@ -71,6 +78,11 @@ class RetainedPicture:
             case _:
                 return ()
 
+    def show(self, source: str, jpeg: bytes) -> tuple[Packet, ...]:
+        """Take in the newest picture of a source; gives the retained topics that it changes."""
+        topic = f"{self._root}/{source}/snapshot"
+        return self._shown_or_aside(source, [Packet(topic, jpeg, qos=0, retain=True)])
+
     def packets(self) -> tuple[Packet, ...]:
         """All of it, the node's own status first; with what is to be cleared."""
         return (self.node_status("online"), *self._packets.values())
@@ -83,7 +95,7 @@ class RetainedPicture:
     def shows(self, packet: Packet) -> bool:
         """Whether its topic is still in the picture; once cleared, nothing old may follow."""
         known = self._packets.get(packet.topic)
-        return known is not None and known.payload != ""
+        return known is not None and bool(known.payload)
 
     def delivered(self, packets: Iterable[Packet]) -> None:
         """The broker has these: what they have cleared need not be cleared again."""

@@ -12,6 +12,7 @@ OUTAGE_SECS = 5.0
 N_KILLS = 2
 
 
+@pytest.mark.timeout(150)  # what goes wrong is waited for, so that its figures are seen
 def test_nothing_is_lost_doubled_or_out_of_order_whatever_fails() -> None:
     program_path("mosquitto")
     found = chaos.measure(OUTAGE_SECS, N_KILLS, n_together=len(CASES))
