@@ -153,10 +153,13 @@ class HopCutter:
         """The state of both rings."""
         return {"audio": self._audio.statistics(), "video": self._video.statistics()}
 
-    def glimpse(self, at_utc_ns: int | None = None) -> Glimpse | None:
+    def glimpse(
+        self, at_utc_ns: int | None = None, *, without: frozenset[StreamKind] = frozenset()
+    ) -> Glimpse | None:
         """What is still held of an instant (None: of the newest); None: nothing is held.
 
         Pictures before sound: of sound, `GLIMPSE_SECS` up to a quarter of that after the instant.
+        Nothing of the streams in `without` is shown.
         """
         at_ns = self._seen_until_ns
         if at_ns is None:
@@ -164,10 +167,10 @@ class HopCutter:
         if at_utc_ns is not None:
             at_ns = at_utc_ns - self._utc_offset_ns
         offset_ns, rate_hz = self._utc_offset_ns, self._settings.rate_hz
-        frame = self._video.nearest(at_ns)
+        frame = None if "video" in without else self._video.nearest(at_ns)
         if frame is not None:
             return Glimpse(offset_ns + frame.start_ns, frame, _NO_SAMPLES, rate_hz)
-        if "audio" not in self._streams:
+        if "audio" not in self._streams - without:
             return None
         length_ns = secs_to_ns(GLIMPSE_SECS)
         end_ns = min(at_ns + length_ns // 4, self._audio.end_ns)

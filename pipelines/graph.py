@@ -21,6 +21,7 @@ from mmstream.runtime.chain import Chain
 from mmstream.runtime.features import features_of
 from mmstream.runtime.graph import Graph
 from mmstream.runtime.joined import JoinedSource
+from mmstream.runtime.snapshots import Snapshots
 from mmstream.sinks.jsonl import JsonlSink
 from mmstream.sinks.log import LogSink
 from mmstream.sinks.mqtt import MqttSink
@@ -129,6 +130,15 @@ def sinks(
     if settings.jsonl is not None:
         made.append(JsonlSink(settings.jsonl))
     return tuple(made)
+
+
+def snapshots(settings: Configuration, to: Sequence[Sink]) -> Snapshots | None:
+    """What takes pictures for the brokers among the sinks; None: it is not asked for."""
+    if settings.snapshots is False:
+        return None
+    brokers = [sink for sink in to if isinstance(sink, MqttSink)]
+    masks = {name: settings.detectors.masks(name) for name in settings.sources}
+    return Snapshots(settings.snapshots, brokers, masks)
 
 
 def web(settings: Configuration) -> WebServer | None:

@@ -43,6 +43,9 @@ async def run(
         shown = (view,) if web is None else (view, web)
         to = (*graph.sinks(settings.sinks, node=node, boot_id=boot_id, spool=spool), *shown)
         brokers = tuple(sink for sink in to if isinstance(sink, MqttSink))
+        snapshots = graph.snapshots(settings, brokers)
+        if snapshots is not None:
+            to = (*to, snapshots)
         ledger = Ledger(spool, clock) if spool is not None else None
         built = replace(
             graph.build(settings, clock, to),
@@ -51,6 +54,7 @@ async def run(
             left_open=await spool.open_events(boot_id) if spool is not None else (),
             overrides=await ledger.overrides() if ledger is not None else (),
             keeper=ledger,
+            snapshots=snapshots,
             meters=(spool.metrics,) if spool is not None else (),
         )
         runtime = LocalRuntime(built, clock, boot_id=boot_id)

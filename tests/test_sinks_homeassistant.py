@@ -40,6 +40,7 @@ class Broker:
             assert packet.retain
             self.retained.pop(packet.topic, None)
             if packet.payload:
+                assert isinstance(packet.payload, str)
                 self.retained[packet.topic] = packet.payload
             self._announced(packet)
         return taken

@@ -28,7 +28,7 @@ from mmstream.runtime.outlet import Outlet
 from mmstream.runtime.passage import Passage
 from mmstream.runtime.watch import Watch
 from mmstream.stages import Source, Stage
-from mmstream.windows import HopCutter
+from mmstream.windows import Glimpse, HopCutter
 from mmstream.worker import Worker
 
 _log = logging.getLogger(__name__)
@@ -89,6 +89,10 @@ class ChainRunner:
     def stages(self) -> Sequence[StageMetrics]:
         """The counters of its stages."""
         return (*self._chain.source.metrics, self._chain.cutter.metrics, self.metrics)
+
+    def glimpse(self, at_utc_ns: int | None) -> Glimpse | None:
+        """What is still held of an instant, or of the newest, if it may be used; on the loop."""
+        return self._chain.cutter.glimpse(at_utc_ns, without=self._filter.ignored)
 
     async def capture(self) -> None:
         """Stream the source; a live one is opened again, with backoff, whenever it ends."""

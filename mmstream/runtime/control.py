@@ -20,6 +20,7 @@ from mmstream.runtime.chain import Chain
 from mmstream.runtime.features import ENABLED, Keeper, Value
 from mmstream.runtime.outlet import Outlet
 from mmstream.runtime.roster import Roster
+from mmstream.runtime.snapshots import Snapshots
 from mmstream.stages import Inlet
 
 MAX_WAITING: Final = 64
@@ -28,7 +29,7 @@ SETTLED_SECS: Final = 2.0
 """How long an answer waits for a source that was started, to tell what became of it."""
 VERBS: Final = (
     *("info", "health", "add", "remove", "enable", "disable", "restart"),
-    *("set", "acknowledge", "reload"),
+    *("set", "acknowledge", "snapshot", "reload"),
 )
 _ARGUMENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "set": ("feature", "value"),
@@ -82,16 +83,19 @@ class Controller:
         blueprint: Blueprint | None,
         about: Callable[[], dict[str, JsonValue]],
         keeper: Keeper | None = None,
+        snapshots: Snapshots | None = None,
     ) -> None:
         """Nothing is asked yet. `about` gives what `info` answers.
 
-        Without a `keeper` the next boot knows only the configuration.
+        Without a `keeper` the next boot knows only the configuration; without `snapshots` nobody
+        gets a picture.
         """
         self._roster = roster
         self._outlet = outlet
         self._blueprint = blueprint
         self._about = about
         self._keeper = keeper
+        self._snapshots = snapshots
         self._asked: asyncio.Queue[Request | None] = asyncio.Queue(MAX_WAITING)
         """None: SIGHUP asks to read the configuration again."""
 
@@ -163,6 +167,8 @@ class Controller:
             feature, said = str(command.arguments["feature"]), command.arguments["value"]
             value = self._roster.features(name).understood(feature, said)
             return await self._set(name, feature, value, by)
+        if verb == "snapshot":
+            return await self._snapshot(name)
         return await self._change(verb, name, command.arguments, by)
 
     async def _for_all(
@@ -243,6 +249,13 @@ class Controller:
             "by": seen.by,
         }
 
+    async def _snapshot(self, name: str) -> dict[str, JsonValue]:
+        self._roster.runner(name)  # it says which sources there are, if it is none of them
+        if self._snapshots is None:
+            msg = "this run takes no snapshots; allowed: `snapshots: {}` in the configuration"
+            raise CommandError(msg)
+        return await self._snapshots.take(name)
+
     def _health(self, name: str | None) -> dict[str, JsonValue]:
         roster = self._roster
         runners = roster.runners if name is None else {name: roster.runner(name)}
@@ -319,6 +332,8 @@ def _summary(result: Mapping[str, JsonValue]) -> str:
     """`added a, b; removed c`, or `offline: disabled`."""
     if "state" in result:
         return f"{result['state']}: {result['reason']}"
+    if "captured" in result:
+        return f"{result['kind']} of {result['captured']}, {result['bytes']} bytes"
     if "feature" in result:
         whose = "" if result["is_set"] else ", as the configuration says"
         return f"{result['feature']} {result['value']}{whose}"

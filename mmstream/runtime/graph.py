@@ -7,6 +7,7 @@ from mmstream.metrics import StageMetrics
 from mmstream.runtime.chain import Chain
 from mmstream.runtime.control import Blueprint
 from mmstream.runtime.features import Keeper
+from mmstream.runtime.snapshots import Snapshots
 from mmstream.stages import Inlet, ScorerSpec, Sink
 from mmstream.store.overrides import Override
 from mmstream.worker import WorkerSettings
@@ -33,5 +34,14 @@ class Graph:
     """What people have set in earlier boots."""
     keeper: Keeper | None = None
     """Keeps what they set in this one; None: it is gone with the process."""
+    snapshots: Snapshots | None = None
+    """Takes pictures of what happens; it is one of the sinks, too."""
     meters: tuple[StageMetrics, ...] = ()
     """Counters of what stands behind the sinks."""
+
+    @property
+    def capabilities(self) -> tuple[str, ...]:
+        """What `Info` says can be had of the run."""
+        has_pictures = self.snapshots is not None
+        can = {"events": True, "requests": bool(self.inlets), "snapshots": has_pictures}
+        return tuple(name for name, is_there in can.items() if is_there)

@@ -91,8 +91,10 @@ class LocalRuntime:
         for chain in graph.chains:
             self._roster.place(chain)
         self._controller = Controller(
-            self._roster, self._outlet, graph.blueprint, self._about, graph.keeper
+            self._roster, self._outlet, graph.blueprint, self._about, graph.keeper, graph.snapshots
         )
+        if graph.snapshots is not None:
+            graph.snapshots.look_through(self._roster.glimpse)
 
     def stop(self) -> None:
         """Come to a clean end (call it on the loop): events end, sinks deliver, `run` returns."""
@@ -364,7 +366,7 @@ class LocalRuntime:
             started=iso_utc(self._started_utc_ns),
             sources=tuple(SourceInfo(id=name, labels=labels) for name in self._roster.runners),
             schemas={content.__name__.lower(): SCHEMA_VERSION for content in CONTENTS},
-            capabilities=("events", "requests") if self._graph.inlets else ("events",),
+            capabilities=self._graph.capabilities,
         )
 
     def _stats(self) -> Stats:

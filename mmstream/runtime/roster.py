@@ -14,6 +14,7 @@ from mmstream.runtime.chain import Chain, ChainRunner
 from mmstream.runtime.features import ENABLED, FeatureSet, Value, value_text
 from mmstream.runtime.outlet import Outlet
 from mmstream.store.overrides import Override
+from mmstream.windows import Glimpse
 from mmstream.worker import Worker
 
 CLOSE_SECS: Final = 2.0
@@ -102,6 +103,13 @@ class Roster:
             CommandError: there is none of that name.
         """
         return self._find(name).runner
+
+    def glimpse(self, name: str, at_utc_ns: int | None) -> Glimpse | None:
+        """What is still held of a source at an instant, or newest; None: nothing, or it is off."""
+        place = self._places.get(name)
+        if place is None or not place.features.is_enabled:
+            return None
+        return place.runner.glimpse(at_utc_ns)
 
     def place(self, chain: Chain) -> None:
         """Take a source in, set as it was before; it runs from `start` on."""

@@ -134,6 +134,11 @@ class MqttSink:
             self.metrics.drop("backlog")
         self._work.set()
 
+    def show(self, source: str, jpeg: bytes) -> None:
+        """Publish a picture, retained: in an outage only the newest of each source is kept."""
+        self._owe(self._picture.show(source, jpeg))
+        self._work.set()
+
     def requests(self) -> AsyncIterator[Request]:
         """Those that arrive, in order, for ever; one reader takes them.
 

@@ -134,14 +134,15 @@ class BgrImage:
         Scaling down averages, so nothing aliases.
         """
         width, height = size or (self.width, self.height)
-        if self._rgb is None or self._rgb.shape[:2] != (height, width):
+        rgb = self._rgb  # another thread may put another in its place
+        if rgb is None or rgb.shape[:2] != (height, width):
             bgr = self._bgr
             if (width, height) != (self.width, self.height):
                 shrinks = width <= self.width and height <= self.height
                 how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
                 bgr = _bytes(cv2.resize(bgr, (width, height), interpolation=how))
-            self._rgb = _bytes(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))
-        return self._rgb
+            rgb = self._rgb = _bytes(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))
+        return rgb
 
     def __repr__(self) -> str:
         """Shape, not pixels."""
