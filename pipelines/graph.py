@@ -3,7 +3,7 @@
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Literal
+from typing import Final, Literal
 
 from mmstream.clock import Clock
 from mmstream.errors import ConfigError, StoreError
@@ -35,6 +35,9 @@ from mmstream.stages import ScorerSpec, Sink, Source
 from mmstream.web.server import WebServer
 from mmstream.windows import HopCutter
 
+SHOWN_SECS: Final = 8.0
+"""How long a file keeps its pictures for snapshots: it is cut up to 4 s ahead of what is said."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -52,7 +55,10 @@ def chain(name: str, settings: Configuration, clock: Clock) -> Chain:
     source = source_of(name, settings.sources[name], clock, settings.hops.rate_hz)
     told, events = labels(settings.detectors), settings.events.by_label()
     head = EventHead(node=settings.node, source=name, labels=told, settings=events)
-    cutter = HopCutter(name, settings.hops, live=source.live)
+    hops = settings.hops
+    if settings.snapshots is not False and not source.live:
+        hops = hops.model_copy(update={"keep_secs": max(hops.keep_secs, SHOWN_SECS)})
+    cutter = HopCutter(name, hops, live=source.live)
     return Chain(source, cutter, head, features_of(told, events))
 
 

@@ -253,9 +253,16 @@ def test_an_answer_does_not_wait_for_ever_for_a_source_to_start() -> None:
             "",
             (
                 "nobody knows the request 'dance'; allowed: "
-                "info, health, add, remove, enable, disable, restart, set, acknowledge, reload"
+                "info, health, add, remove, enable, disable, restart, set, acknowledge, snapshot, "
+                "reload"
             ),
         ),
+        (
+            "snapshot",
+            '{"source": "a"}',
+            "this run takes no snapshots; allowed: `snapshots: {}` in the configuration",
+        ),
+        ("snapshot", '{"source": "c"}', "no source 'c'; there are: a, b"),
         ("disable", "", "disable needs a source; there are: a, b"),
         ("disable", '{"source": "c"}', "no source 'c'; there are: a, b"),
         ("health", '{"source": "c"}', "no source 'c'; there are: a, b"),

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,10 +14,12 @@ from sink_messages import BOOT_ID, NODE, event, info, published, stats
 from stores import ROOMY, append, numbered, of_boot, opened, seqs
 
 from mmstream.clock import SystemClock
-from mmstream.sinks import mqtt, outbox
+from mmstream.messages import Published
+from mmstream.sinks import mqtt, outbox, spool
 from mmstream.sinks.broker import EmbeddedBroker
 from mmstream.sinks.mqtt import MqttSettings, MqttSink
 from mmstream.sinks.spool import Spool
+from mmstream.store.store import Store
 
 ROOT = f"mmstream/{NODE}"
 N_LEFT = 60
@@ -30,15 +33,15 @@ def path(tmp_path: Path) -> Path:
 @asynccontextmanager
 async def spooled(path: Path, port: int, **more: object) -> AsyncIterator[MqttSink]:
     """A sink over a spool, as a recipe puts them together."""
-    spool = Spool(path, ROOMY, SystemClock())
-    await spool.open()
+    log = Spool(path, ROOMY, SystemClock())
+    await log.open()
     settings = MqttSettings.model_validate({"port": port, **more})
-    sink = MqttSink(settings, node=NODE, boot_id=BOOT_ID, spool=spool)
+    sink = MqttSink(settings, node=NODE, boot_id=BOOT_ID, spool=log)
     try:
         async with running(sink):
             yield sink
     finally:
-        await spool.close()
+        await log.close()
 
 
 def leave(path: Path, n_messages: int) -> None:
@@ -118,6 +121,36 @@ def test_what_waits_when_it_is_closed_is_kept_and_nothing_is_lost(
     assert f"21 messages wait on disk ({path})" in caplog.text
     with opened(path) as store:
         assert seqs(store.waiting(limit=99)) == list(range(21))
+
+
+def test_a_disk_that_hangs_at_the_end_does_not_keep_the_last_words_from_the_broker(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_free = threading.Event()
+    real = Store.append
+
+    def hanging(
+        store: Store, messages: Sequence[Published], *, now_ns: int
+    ) -> tuple[int | None, ...]:
+        is_free.wait(10)
+        return real(store, messages, now_ns=now_ns)
+
+    monkeypatch.setattr(Store, "append", hanging)
+    monkeypatch.setattr(spool, "LAST_PATIENCE_SECS", 0.0)
+    monkeypatch.setattr(spool, "CLOSE_SECS", 0.05)
+
+    async def session() -> list[Heard]:
+        async with EmbeddedBroker() as broker, listening(broker.port) as listener:
+            async with spooled(path, broker.port) as sink:
+                await sink.ready(10)
+                await sink.publish(published(event("e", "end"), 0))
+            await until(lambda: listener.retained()[f"{ROOT}/status"] == "offline", "goodbye")
+            return listener.heard
+
+    try:
+        assert events(asyncio.run(session())) == [(BOOT_ID, 0, False)]
+    finally:
+        is_free.set()
 
 
 def test_a_close_in_the_middle_of_a_replay_says_goodbye_in_time(

@@ -1,5 +1,5 @@
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given
@@ -295,7 +295,32 @@ def test_retained_topics_do_not_wait_for_a_message_that_does() -> None:
                     pass
             return owed
 
-    assert asyncio.run(session()) == [CHANGE]
+    assert asyncio.run(session()) == [CHANGE, CHANGE]  # of both: neither is under way
+
+
+def test_older_retained_topics_do_not_follow_newer_ones() -> None:
+    """Those of what is still in the window are told with those of what falls behind."""
+
+    async def session() -> tuple[list[tuple[Packet, ...]], list[Packet]]:
+        on, off = CHANGE, replace(CHANGE, payload="OFF")
+        with stepped() as (spool, thread, _):
+            await spool.open()
+            owed: list[Packet] = []
+            outbox = SpooledOutbox(spool, 2, wake=lambda: None, owe=owed.extend, lose=lambda: None)
+            taken: list[Waiting] = []
+            for seq, change in enumerate((on, on, off)):
+                outbox.put(published(event("e"), seq), (change,))
+                while await thread.step():
+                    pass
+                taken += outbox.take(1)
+            [first] = taken
+            outbox.pop(first.key)
+            taken += outbox.take(1)
+            return [one.changes for one in taken], owed
+
+    carried, owed = asyncio.run(session())
+    assert carried == [(CHANGE,), ()]
+    assert [packet.payload for packet in owed] == [CHANGE.payload, "OFF"]
 
 
 def test_a_pace_lets_a_burst_through_and_then_so_many_a_second() -> None:

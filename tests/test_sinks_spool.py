@@ -357,6 +357,21 @@ def test_a_message_that_comes_twice_holds_nothing_up(path: Path) -> None:
     assert asyncio.run(session()) == ["disk", "memory", "disk"]
 
 
+def test_a_message_that_no_file_can_hold_holds_nothing_up(path: Path) -> None:
+    """Half a surrogate pair."""
+
+    async def session() -> list[str]:
+        async with spooling(path) as spool:
+            slips: list[Slip] = []
+            for event_id in ("whole", "half \ud800", "after"):
+                message = published(event(event_id), len(slips))
+                slips.append(spool.keep(message, ignore))
+                await until(lambda: slips[-1].place != "under_way", "it is decided")
+        return [slip.place for slip in slips]
+
+    assert asyncio.run(session()) == ["disk", "memory", "disk"]
+
+
 def test_what_cannot_be_read_is_tried_again_before_it_is_given_up(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -45,17 +45,17 @@ def marked(rgb: Bytes, marks: Sequence[Mark]) -> Bytes:
     """[h, w, 3] -> [h, w, 3], a copy: boxes with their text; texts without a box at the top."""
     picture = rgb.copy()
     height, width = picture.shape[:2]
-    thickness = max(1, round(width / 400))
+    thickness = max(2, round(width / 320))  # colour is halved in a JPEG: one pixel pales
     line = 0
     for mark in marks:
         if mark.box is None:
-            line += _write(picture, mark.text, left=0, top=line)
+            line += _write(picture, mark.text, left=0, above=0, below=line)
             continue
         left, top = round(mark.box.x * (width - 1)), round(mark.box.y * (height - 1))
         right = round((mark.box.x + mark.box.width) * (width - 1))
         bottom = round((mark.box.y + mark.box.height) * (height - 1))
         cv2.rectangle(picture, (left, top), (right, bottom), _COLOUR, thickness)
-        _write(picture, mark.text, left=left, top=bottom + thickness)
+        _write(picture, mark.text, left=left, above=top - thickness, below=bottom + thickness)
     return picture
 
 
@@ -83,14 +83,18 @@ def spectrogram(samples: Floats, *, rate_hz: int, width: int) -> Bytes:
     return np.asarray(cv2.applyColorMap(large, cv2.COLORMAP_INFERNO)[:, :, ::-1], np.uint8).copy()
 
 
-def _write(picture: Bytes, text: str, *, left: int, top: int) -> int:
-    """Dark on colour, moved so that all of it is seen; gives its height."""
+def _write(picture: Bytes, text: str, *, left: int, above: int, below: int) -> int:
+    """Dark on colour, from `below` down or else from `above` up, all of it in the picture.
+
+    Gives its height.
+    """
     height, width = picture.shape[:2]
     shown = text[:_MAX_TEXT].encode("ascii", "replace").decode()
     scale = max(_LEAST_TEXT, width * _TEXT_SCALE)
-    (text_width, text_height), below = cv2.getTextSize(shown, _FONT, scale, 1)
-    full_width, full_height = text_width + 2 * _PAD, text_height + below + 2 * _PAD
+    (text_width, text_height), descent = cv2.getTextSize(shown, _FONT, scale, 1)
+    full_width, full_height = text_width + 2 * _PAD, text_height + descent + 2 * _PAD
     left = max(0, min(left, width - full_width))
+    top = below if below + full_height <= height or above < full_height else above - full_height
     top = max(0, min(top, height - full_height))
     corner = (left + full_width - 1, top + full_height - 1)
     cv2.rectangle(picture, (left, top), corner, _COLOUR, cv2.FILLED)

@@ -182,6 +182,7 @@ class MqttSink:
         if self._deadline is not None and not self._closing.is_set():
             self._deadline.reschedule(asyncio.get_running_loop().time() + CLOSE_SECS)
         if isinstance(self._outbox, SpooledOutbox):
+            self._outbox.hurry()
             asyncio.get_running_loop().call_later(DRAIN_SECS, self._leave)
         self._closing.set()
         self._work.set()

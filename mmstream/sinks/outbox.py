@@ -93,6 +93,15 @@ class Outbox:
         """The broker has it: forget it (None: it had to make room meanwhile)."""
         return self._waiting.pop(key, None)
 
+    def strip(self) -> tuple[Packet, ...]:
+        """Take off the retained topics that follow from what is not under way; gives those."""
+        changes: list[Packet] = []
+        for one in self:
+            if one.changes and one.key >= self._next_to_take:
+                changes += one.changes
+                self._waiting[one.key] = replace(one, changes=())
+        return tuple(changes)
+
     def clear(self) -> int:
         """Forget everything; gives how many that were."""
         n_waiting = len(self._waiting)
@@ -225,6 +234,10 @@ class SpooledOutbox:
         """The broker is back: read what waits."""
         self._is_away = False
 
+    def hurry(self) -> None:
+        """There is little time left: do not wait long for the disk."""
+        self._spool.hurry()
+
     def _told(self, slip: Slip) -> None:
         if slip.place != "memory" and slip in self._tail:  # refused before, and decided now
             del self._tail[slip]
@@ -239,16 +252,17 @@ class SpooledOutbox:
     def _arrive(self, arrival: _Arrival) -> None:
         slip = arrival.slip
         is_next = not (self._is_away or self._is_behind or self._tail)
-        if slip.place == "nowhere":
-            self._owe(arrival.changes)
-        elif is_next and len(self._window) < self._limit:
+        has_room = len(self._window) < self._limit
+        if is_next and has_room and slip.place != "nowhere":
             self._put_in_window(slip, arrival.changes, is_late=arrival.is_late)
-        else:
-            self._owe(arrival.changes)
-            if slip.row is not None:
-                self._fall_behind(slip.row)
-            else:
-                self._append_to_tail(slip)
+            return
+        # What the window has of older states must not follow; it has none when others wait too.
+        older = self._window.strip() if is_next else ()
+        self._owe((*older, *arrival.changes))
+        if slip.row is not None:
+            self._fall_behind(slip.row)
+        elif slip.place != "nowhere":
+            self._append_to_tail(slip)
 
     def _append_to_tail(self, slip: Slip) -> None:
         self._tail[slip] = None

@@ -23,7 +23,7 @@ from pydantic import Field
 
 from mmstream.clock import Clock
 from mmstream.config import Settings
-from mmstream.errors import DiskFullError, StateError, StoreError
+from mmstream.errors import DiskFullError, StoreError
 from mmstream.messages import Published
 from mmstream.metrics import StageMetrics
 from mmstream.sinks.own_thread import OwnThread
@@ -33,6 +33,8 @@ from mmstream.store.store import Store
 
 PATIENCE_SECS: Final = 1.0
 """What a disk has not taken by then goes on from memory; it may still be written."""
+LAST_PATIENCE_SECS: Final = 0.25
+"""The same at the end: the broker must have time for it."""
 RETRY_SECS: Final = 1.0
 """How soon a disk that refused is tried again."""
 TIDY_SECS: Final = 0.2
@@ -100,6 +102,7 @@ class Spool:
         self._is_writing = False
         self._is_failing = False
         self._is_closed = False
+        self._patience_secs = PATIENCE_SECS
         self._quiet = asyncio.Event()
         """Set while nothing is being written."""
         self._quiet.set()
@@ -160,6 +163,13 @@ class Spool:
         else:
             self._write()
         return slip
+
+    def hurry(self) -> None:
+        """The end is near: what the disk does not take soon goes on from memory while it can."""
+        self._patience_secs = LAST_PATIENCE_SECS
+        if timer := self._timers.pop("patience", None):
+            timer.cancel()
+            self._soon("patience", self._patience_secs, self._lose_patience)
 
     def delivered(self, slip: Slip) -> None:
         """It needs no more care: from now on it is history."""
@@ -226,7 +236,7 @@ class Spool:
         self._is_writing = True
         self._quiet.clear()
         batch = tuple(islice(self._unwritten, MAX_BATCH))
-        self._soon("patience", PATIENCE_SECS, self._lose_patience)
+        self._soon("patience", self._patience_secs, self._lose_patience)
         messages = tuple(slip.message for slip in batch)
         self._beside(partial(self._disk.append, messages), partial(self._written, batch))
 
@@ -240,8 +250,8 @@ class Spool:
         except StoreError as error:
             self._fail(error)
             return
-        except StateError as error:  # a defect; nothing is held up by it, or tried for ever
-            _log.error("%s: %s", self._disk.path, error)
+        except Exception as error:  # noqa: BLE001 - a defect holds nothing up, nor is tried for ever
+            _log.error("%s: %s: %s", self._disk.path, type(error).__name__, error)
             self._take_off(batch)
             for slip in batch:
                 self._go_on(slip)
