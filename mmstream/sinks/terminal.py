@@ -242,7 +242,7 @@ class LiveView:
             if event.t_end is not None:
                 lasted = f"{event.t_end - event.t_start:.1f} s"
             style = "bold" if event.t_end is None else "dim"
-            evidence = ", ".join(f"{e.detector} ({e.modality})" for e in event.evidence[:1])
+            evidence = ", ".join(f"{e.detector} ({event.kind})" for e in event.evidence[:1])
             table.add_row(
                 _clock_time(event.ts_start),
                 event.source,
