@@ -138,10 +138,10 @@ class HopCutter:
                 self._raise_bound(item.stream, item.at_ns)
                 return self._cut(self._settled_until_ns())
             case AudioChunk():
-                rest = self._open("audio", item.start_ns)
+                rest = self._open("audio", item.start_ns, item.end_ns)
                 self._take_audio(item)
             case VideoFrame():
-                rest = self._open("video", item.start_ns)
+                rest = self._open("video", item.start_ns, item.start_ns + 1)
                 self._take_frame(item)
         return [*rest, *self._cut(self._settled_until_ns())]
 
@@ -195,7 +195,7 @@ class HopCutter:
         self._has_cut = False
         return rest
 
-    def _open(self, stream: StreamKind, start_ns: int) -> Sequence[Hop]:
+    def _open(self, stream: StreamKind, start_ns: int, end_ns: int) -> Sequence[Hop]:
         """Make sure that the next hop is not long before the item, nor (at first) after it."""
         if stream not in self._streams:
             msg = f"{self._source} sent {stream} that its SourceStarted did not announce"
@@ -209,16 +209,20 @@ class HopCutter:
             self._floor = self._next
             self._next = max(self._next, index)
             self._gap, self._has_cut = True, False
-        elif not self._has_cut and self._may_still_begin(stream, start_ns):
-            self._next = min(self._next, index)
+        elif not self._has_cut:
+            earliest_ns = self._earliest_ns(stream, start_ns)
+            if earliest_ns < end_ns:
+                self._next = min(self._next, earliest_ns // self._hop_ns)
         return rest
 
-    def _may_still_begin(self, stream: StreamKind, start_ns: int) -> bool:
-        """Whether an item may have a hop before the next one: not late, nor a step back."""
-        index = start_ns // self._hop_ns
-        is_settled = (index + 1) * self._hop_ns <= self._settled_until_ns()
-        is_back = start_ns < self._bounds.get(stream, start_ns)
-        return index >= self._floor and not is_settled and not is_back
+    def _earliest_ns(self, stream: StreamKind, start_ns: int) -> int:
+        """From when on an item may begin the first hop: what is late, or a step back, may not.
+
+        So what was counted as late never comes to lie in a hop after all.
+        """
+        settled_until_ns = self._settled_until_ns() // self._hop_ns * self._hop_ns
+        bound_ns = self._bounds.get(stream, start_ns)
+        return max(start_ns, bound_ns, settled_until_ns, self._floor * self._hop_ns)
 
     def _take_audio(self, chunk: AudioChunk) -> None:
         next_ns = self._next_start_ns()
