@@ -312,7 +312,7 @@ def test_an_encrypted_key_is_refused_without_asking_on_the_terminal(tmp_path: Pa
         ({"tls": {"key": __file__}}, "tls", "only with `certificate`"),
         ({"tls": {"insecure": True}}, "tls.insecure", "not permitted"),
         ({"protocol": "3.1"}, "protocol", "'auto', '5' or '3.1.1'"),
-        ({"keepalive_secs": 0}, "keepalive_secs", "greater than or equal to 1"),
+        ({"keepalive_secs": 4}, "keepalive_secs", "greater than or equal to 5"),
     ],
 )
 def test_settings_refuse_what_cannot_work(raw: dict[str, object], key: str, message: str) -> None:

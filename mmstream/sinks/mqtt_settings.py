@@ -48,7 +48,7 @@ class MqttSettings(Settings):
     """Encrypt; `{}` takes the system's certificate authorities."""
     protocol: Literal["auto", "5", "3.1.1"] = "auto"
     """`auto` speaks MQTT 5 unless the broker refuses it."""
-    keepalive_secs: int = Field(30, ge=1, le=65535)
+    keepalive_secs: int = Field(30, ge=5, le=65535)
     """The broker declares us dead after one and a half times this without a sign of life."""
     outbox_size: int = Field(10_000, ge=1)
     """Events, alerts and final captions that may wait in memory for the broker."""

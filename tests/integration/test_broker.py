@@ -345,6 +345,23 @@ def test_a_broker_that_freezes_does_not_hold_up_the_end(
     assert "39 messages are lost" in caplog.text
 
 
+def test_a_half_open_connection_is_found_within_one_and_a_half_times_the_keepalive(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    keepalive_secs = 6
+
+    async def session(broker: Mosquitto) -> None:
+        async with running(made(broker.port, keepalive_secs=keepalive_secs)):
+            await until(lambda: "connected to the MQTT broker" in caplog.text, "connected")
+            broker.freeze()  # and nothing is said that it would have to acknowledge
+            async with asyncio.timeout(1.5 * keepalive_secs):
+                await until(lambda: "lost the MQTT broker" in caplog.text, "found")
+
+    caplog.set_level(logging.INFO)
+    with Mosquitto(tmp_path) as broker:
+        asyncio.run(session(broker))
+
+
 def test_what_a_broker_does_not_let_us_publish_is_counted_and_said(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
