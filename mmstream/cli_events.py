@@ -1,9 +1,8 @@
 """`mmstream events`: the commands over the event log; heavy imports happen inside them."""
 
-import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -73,8 +72,8 @@ def list_(  # noqa: PLR0913 - each is an option of its own
     from mmstream.pipelines import events
 
     which = _filter(content, source, label, kind, since, until)
-    with events.opened(events.find_store(store)) as log:
-        events.list_entries(log, which, _out(), limit=limit, as_json=as_json)
+    with events.opened(events.find_store(store)) as log, events.written_to("-") as out:
+        events.list_entries(log, which, out, limit=limit, as_json=as_json)
 
 
 @app.command()
@@ -87,8 +86,8 @@ def show(
     """Show all that was said of one event, alert or caption."""
     from mmstream.pipelines import events
 
-    with events.opened(events.find_store(store)) as log:
-        events.show(log, entry_id, _out(), as_json=as_json)
+    with events.opened(events.find_store(store)) as log, events.written_to("-") as out:
+        events.show(log, entry_id, out, as_json=as_json)
 
 
 @app.command()
@@ -102,8 +101,8 @@ def search(
     """Find what holds all of these words: captions, labels, rules, sources, notes of evidence."""
     from mmstream.pipelines import events
 
-    with events.opened(events.find_store(store)) as log:
-        events.search(log, " ".join(words), _out(), limit=limit, as_json=as_json)
+    with events.opened(events.find_store(store)) as log, events.written_to("-") as out:
+        events.search(log, " ".join(words), out, limit=limit, as_json=as_json)
 
 
 @app.command()
@@ -141,7 +140,7 @@ def export(  # noqa: PLR0913 - each is an option of its own
         _export_manifest(path, which, config, out)
         return
     export = events.export_table if form is ExportForm.CSV else events.export_messages
-    with events.opened(path) as log, events.written_to(out, [path]) as file:
+    with events.opened(path) as log, events.written_to(out, events.beside(path)) as file:
         export(log, which, file)
 
 
@@ -150,9 +149,10 @@ def check(store: StoreFile = None) -> None:
     """Say whether the file is sound; reads all of it. Exit status 1 when it is not."""
     from mmstream.pipelines import events
 
-    with events.opened(events.find_store(store)) as log:
-        if not events.check(log, _out()):
-            raise typer.Exit(1)
+    with events.opened(events.find_store(store)) as log, events.written_to("-") as out:
+        is_sound = events.check(log, out)
+    if not is_sound:
+        raise typer.Exit(1)
 
 
 def _export_manifest(path: Path, which: "Filter", config: str, out: str) -> None:
@@ -161,7 +161,7 @@ def _export_manifest(path: Path, which: "Filter", config: str, out: str) -> None
     from mmstream.pipelines.configuration import Configuration, find
 
     played = manifest.recordings(load(find(config), Configuration))
-    keep = [path, *(Path(one.path) for one in played.values())]
+    keep = [*events.beside(path), *(Path(one.path) for one in played.values())]
     with events.opened(path) as log, events.written_to(out, keep) as file:
         manifest.export(log, which, file, played=played)
 
@@ -186,10 +186,3 @@ def _filter(
         since_ns=None if since is None else instant_ns(since, clock, "--since"),
         until_ns=None if until is None else instant_ns(until, clock, "--until"),
     )
-
-
-def _out() -> TextIO:
-    if sys.stdout is None:
-        msg = "there is nothing to write to: standard output is closed"
-        raise ConfigError(msg)
-    return sys.stdout

@@ -27,6 +27,7 @@ RESERVED_FEATURES: Final = frozenset(
 """Levels below a source that are topics already: no feature may be called so."""
 
 EndReason = Literal["quiet", "source_ended", "source_stalled", "disabled", "shutdown", "restart"]
+LogLevel = Literal["debug", "info", "warning"]
 HealthState = Literal["connecting", "online", "degraded", "stalled", "offline"]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -191,7 +192,9 @@ class Alert(Content):
     """The same as seconds since 1970."""
     evidence: tuple[Evidence, ...] = ()
     snapshot_url: str | None = None
+    """Null: no picture has an address; the newest is the payload of `<source>/snapshot`."""
     clip_url: str | None = None
+    """Null: no clips are kept."""
 
 
 class Word(_Record):
@@ -282,6 +285,8 @@ class Info(Content):
     schemas: dict[str, int]
     """The schema version of each kind of message."""
     capabilities: tuple[str, ...]
+    log_level: LogLevel = "warning"
+    """How much the log says; the request `log_level` selects it."""
 
 
 class FeatureState(_Record):

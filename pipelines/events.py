@@ -8,6 +8,7 @@ those in JSON, CSV and manifests are not.
 
 import csv
 import json
+import os
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -174,14 +175,15 @@ def export_table(log: EventLog, which: Filter, out: TextIO) -> None:
 
 
 @contextmanager
-def written_to(name: str, keep: Iterable[Path]) -> Iterator[TextIO]:
+def written_to(name: str, keep: Iterable[Path] = ()) -> Iterator[TextIO]:
     """The file of that name, or standard output; never one of those to `keep`.
 
     Raises:
         ConfigError: it is one of those, or cannot be written.
     """
     if name == STDOUT:
-        yield sys.stdout
+        with _told_to_stdout() as out:
+            yield out
         return
     path = Path(name)
     if path.exists() and any(one.exists() and path.samefile(one) for one in keep):
@@ -193,6 +195,27 @@ def written_to(name: str, keep: Iterable[Path]) -> Iterator[TextIO]:
     except OSError as error:
         msg = f"--out: cannot write {name}: {error.strerror}; allowed: another file, or -"
         raise ConfigError(msg) from None
+
+
+@contextmanager
+def _told_to_stdout() -> Iterator[TextIO]:
+    if sys.stdout is None:
+        msg = "there is nothing to write to: standard output is closed"
+        raise ConfigError(msg)
+    try:
+        yield sys.stdout
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read it has seen enough
+        raise
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the rest, at the end
+        msg = f"standard output cannot be written: {error.strerror}"
+        raise ConfigError(msg) from None
+
+
+def beside(store: Path) -> tuple[Path, ...]:
+    """An event log, and the files that SQLite and a run keep beside it."""
+    return (store, *(store.with_name(store.name + end) for end in ("-wal", "-shm", ".lock")))
 
 
 def _fields(entry: Entry) -> dict[str, str | float | bool | None]:

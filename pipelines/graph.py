@@ -21,7 +21,7 @@ from mmstream.runtime.chain import Chain
 from mmstream.runtime.features import features_of
 from mmstream.runtime.graph import Graph
 from mmstream.runtime.joined import JoinedSource
-from mmstream.runtime.snapshots import Snapshots
+from mmstream.runtime.snapshots import Masks, Snapshots
 from mmstream.sinks.jsonl import JsonlSink
 from mmstream.sinks.log import LogSink
 from mmstream.sinks.mqtt import MqttSink
@@ -138,12 +138,17 @@ def sinks(
     return tuple(made)
 
 
-def snapshots(settings: Configuration, to: Sequence[Sink]) -> Snapshots | None:
-    """What takes pictures for the brokers among the sinks; None: it is not asked for."""
-    if settings.snapshots is False:
-        return None
+def snapshots(settings: Configuration, to: Sequence[Sink], masks: Masks) -> Snapshots | None:
+    """What takes pictures for the brokers among the sinks; None: it is not asked for.
+
+    Then what an earlier boot has shown is taken back.
+    """
     brokers = [sink for sink in to if isinstance(sink, MqttSink)]
-    masks = {name: settings.detectors.masks(name) for name in settings.sources}
+    if settings.snapshots is False:
+        for broker in brokers:
+            for name in settings.sources:
+                broker.show(name, b"")
+        return None
     return Snapshots(settings.snapshots, brokers, masks)
 
 

@@ -43,14 +43,15 @@ async def run(
         shown = (view,) if web is None else (view, web)
         to = (*graph.sinks(settings.sinks, node=node, boot_id=boot_id, spool=spool), *shown)
         brokers = tuple(sink for sink in to if isinstance(sink, MqttSink))
-        snapshots = graph.snapshots(settings, brokers)
+        sources = ConfiguredSources(settings, clock, reload)
+        snapshots = graph.snapshots(settings, brokers, sources.masks)
         if snapshots is not None:
             to = (*to, snapshots)
         ledger = Ledger(spool, clock) if spool is not None else None
         built = replace(
             graph.build(settings, clock, to),
             inlets=brokers,
-            blueprint=ConfiguredSources(settings, clock, reload),
+            blueprint=sources,
             left_open=await spool.open_events(boot_id) if spool is not None else (),
             overrides=await ledger.overrides() if ledger is not None else (),
             keeper=ledger,

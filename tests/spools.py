@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from stores import ROOMY
@@ -57,12 +58,13 @@ class SteppedThread:
 class ListStore:
     """In the place of `Store`: a list that may be full."""
 
-    set_aside = None
+    opened = SimpleNamespace(set_aside=None, is_alone=False, was_left_open=False)
 
     def __init__(self, *_: object, now_ns: int) -> None:
         assert now_ns >= 0
         self.metrics = StageMetrics("store")
         self.is_full = False
+        self.n_files = 1
         self.rows: list[Spooled] = []
         self.delivered: set[int] = set()
         self.is_cut = False
@@ -92,13 +94,18 @@ class ListStore:
         self._look(0)
         self.delivered.update(keys)
 
-    def evict(self, *, now_ns: int) -> bool:
+    def newest_ns(self) -> int:
+        return 0
+
+    def evict(self, *, now_ns: int, knows_age: bool) -> bool:
+        assert not knows_age, "nobody has waited so long"
         self._look(now_ns)
         return False
 
     def close(self) -> None:
         if self.is_damaged:
             self.is_damaged = False
+            self.n_files += 1
             self.rows.clear()
             self.delivered.clear()
 
@@ -117,7 +124,8 @@ def stepped() -> Iterator[tuple[Spool, SteppedThread, ListStore]]:
     thread, store = SteppedThread("store"), ListStore(now_ns=0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "OwnThread", lambda _: thread)
-        patch.setattr(spool_disk, "Store", lambda *_, now_ns: store if now_ns >= 0 else None)
+        patch.setattr(spool_disk, "Store", lambda *_, **__: store)
+        patch.setattr(spool_disk, "_file_at", lambda _: (0, store.n_files))
         for name in ("TIDY_SECS", "RETRY_SECS"):
             patch.setattr(module, name, 0.0)
         yield Spool(Path("list.db"), ROOMY, ManualClock()), thread, store

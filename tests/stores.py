@@ -3,7 +3,7 @@
 import sqlite3
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -67,6 +67,20 @@ def mount(*arguments: str | Path) -> None:
     done = subprocess.run(["mount", *arguments], check=False, capture_output=True, text=True)
     if done.returncode != 0:
         pytest.skip(f"cannot mount: {done.stderr.strip()}")
+
+
+def copy_as_killed(path: Path, to: Path) -> None:
+    """What there would be of the file now, were its writer killed."""
+    for ending in ("", "-wal"):
+        source = path.with_name(path.name + ending)
+        to.with_name(to.name + ending).write_bytes(source.read_bytes())
+
+
+def fill_disk(file: Path) -> None:
+    """To the last byte."""
+    with suppress(OSError), file.open("wb", 0) as ballast:
+        while True:
+            ballast.write(bytes(4096))
 
 
 def unmount(folder: Path) -> None:

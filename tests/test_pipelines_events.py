@@ -4,11 +4,14 @@ import csv
 import io
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from programs import ROOT
 from sink_messages import T_NS, alert, caption, event
 from stores import append, life, numbered, opened
 
@@ -140,6 +143,39 @@ def test_an_export_spares_what_it_reads(tmp_path: Path) -> None:
     nowhere = str(tmp_path / "nosuch" / "x.csv")
     with pytest.raises(ConfigError, match="No such file"), events.written_to(nowhere, [path]):
         pass
+
+
+@pytest.mark.parametrize("end", ["", "-wal", "-shm", ".lock"])
+def test_an_export_spares_what_a_run_keeps_beside_its_log(tmp_path: Path, end: str) -> None:
+    """What stands in `-wal` is in no other file yet."""
+    path = tmp_path / "pi.db"
+    with opened(path) as store:
+        append(store, life("e1"))
+        taken = path.with_name(path.name + end)
+        before = taken.read_bytes()
+        refused = pytest.raises(ConfigError, match="another file")
+        with refused, events.written_to(str(taken), events.beside(path)):
+            pass
+        assert taken.read_bytes() == before
+
+
+@pytest.mark.parametrize("asked", [("list",), ("export",)])
+def test_a_full_disk_behind_standard_output_is_told_in_a_line(
+    tmp_path: Path, asked: tuple[str, ...]
+) -> None:
+    with opened(tmp_path / "pi.db") as store:
+        append(store, life("e1"))
+    with Path("/dev/full").open("w") as full:
+        ran = subprocess.run(
+            [sys.executable, "-m", "main", "events", *asked, "--store", tmp_path / "pi.db"],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    told = "mmstream: standard output cannot be written: No space left on device\n"
+    assert (ran.returncode, ran.stderr) == (2, told)
 
 
 def test_check_says_whether_the_file_is_sound(tmp_path: Path) -> None:

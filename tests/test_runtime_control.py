@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 
 import pytest
@@ -15,7 +15,7 @@ from mmstream.clock import SystemClock
 from mmstream.errors import ConfigError, DiskFullError, SourceError
 from mmstream.media import MediaItem
 from mmstream.messages import Event, Features, Info, Request, Response
-from mmstream.runtime import control, roster
+from mmstream.runtime import control, log_level, roster
 from mmstream.runtime.chain import Chain
 from mmstream.runtime.control import Difference
 from mmstream.runtime.graph import Graph
@@ -236,6 +236,42 @@ def test_sources_are_changed_by_request_and_each_change_is_logged(
     ]
 
 
+@pytest.fixture
+def _same_log_level_as_before() -> Iterator[None]:
+    ours = logging.getLogger("mmstream")
+    before = ours.level
+    yield
+    ours.setLevel(before)
+
+
+@pytest.mark.usefixtures("_same_log_level_as_before")
+def test_the_log_level_is_selected_told_kept_and_taken_up(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def steps(run: Run) -> None:
+        assert run.sink.contents(Info)[-1].log_level == "warning"
+        answer = await run.ask("log_level", '{"arguments": {"level": "debug"}}')
+        assert answer.result == {"level": "debug", "persisted": True}
+        assert run.sink.contents(Info)[-1].log_level == "debug"
+        assert (await run.ask("log_level", '{"arguments": {"level": "info"}}')).status == "ok"
+        assert run.sink.contents(Info)[-1].log_level == "info"
+        assert logging.getLogger("mmstream.any").isEnabledFor(logging.INFO)
+
+    notes = Notes()
+    play(steps, notes=notes)
+    assert notes.log == [" log_level debug by me", " log_level info by me"]
+    assert logged(caplog) == ["log_level: debug (by me)", "log_level: info (by me)"]
+
+    log_level.select("warning")
+    log_level.restore(
+        [Override("", "log_level", "debug", 0, "me"), Override("", "x", "info", 0, "")]
+    )
+    assert log_level.current() == "debug"
+    log_level.restore([Override("", "log_level", "trace", 0, "")])  # of another version
+    assert log_level.current() == "debug"
+    assert "log level debug, as was set at 1970-01-01T00:00:00.000Z by me" in caplog.messages
+
+
 def test_an_answer_does_not_wait_for_ever_for_a_source_to_start() -> None:
     async def steps(run: Run) -> None:
         answer = await run.ask("add", '{"source": "door", "arguments": {"type": "dead"}}')
@@ -243,6 +279,55 @@ def test_an_answer_does_not_wait_for_ever_for_a_source_to_start() -> None:
         assert answer.result == {"state": "offline", "reason": "connection refused"}
 
     play(steps, book=Book())
+
+
+@pytest.mark.parametrize(
+    ("payload", "name"),
+    [
+        ('{"transaction": "t1", "shape": 1}', "t1"),
+        ('{"transaction": "t2", "source": 7}', "t2"),
+        ('{"transaction": "t3", "arguments": {"value": NaN}}', "t3"),
+        ('{"transaction": 4}', ""),
+        ('{"transaction": "\\ud800"}', ""),
+        ("[1]", ""),
+        ("{", ""),
+        ("[" * 5000, ""),
+    ],
+)
+def test_whoever_asks_in_vain_is_answered_by_the_transaction(payload: str, name: str) -> None:
+    async def steps(run: Run) -> None:
+        answer = await run.ask("info", payload)
+        assert (answer.status, answer.transaction) == ("error", name)
+
+    play(steps)
+
+
+@pytest.mark.parametrize(
+    ("source", "of"),
+    [
+        ("x\nmmstream: set a: beep OFF (by me)", None),
+        ("\x1b[2J\r\u2028", None),
+        ("x" * 60_000, None),
+        ("a", "a"),
+    ],
+)
+def test_nobody_writes_a_line_of_his_own_into_the_log(
+    source: str, of: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def steps(run: Run) -> None:
+        arguments: JsonValue = {"feature": "hop", "value": "ON"}
+        asked = json.dumps({"source": source, "arguments": arguments})
+        answer = await run.ask("set", asked)
+        assert len(answer.error or "") < 200
+        odd = await run.ask("set", json.dumps({source * 2: 1}))
+        assert odd.status == "error"
+
+    play(steps)
+    lines = logged(caplog)
+    assert len(lines) == 2
+    assert all(line.isprintable() and len(line) < 1200 for line in lines)
+    assert lines[0].startswith("set a: " if of else "set '")
+    assert [getattr(one, "source", "") for one in caplog.records if one.name == LOG] == [of, None]
 
 
 @pytest.mark.parametrize(
@@ -254,7 +339,7 @@ def test_an_answer_does_not_wait_for_ever_for_a_source_to_start() -> None:
             (
                 "nobody knows the request 'dance'; allowed: "
                 "info, health, add, remove, enable, disable, restart, set, acknowledge, snapshot, "
-                "reload"
+                "reload, log_level"
             ),
         ),
         (
@@ -305,6 +390,11 @@ def test_an_answer_does_not_wait_for_ever_for_a_source_to_start() -> None:
                 "beep_threshold cannot be 0; allowed: 0.05 to 1, "
                 "or nothing for what the configuration says"
             ),
+        ),
+        (
+            "log_level",
+            '{"arguments": {"level": "loud"}}',
+            "level cannot be 'loud'; allowed: debug, info, warning",
         ),
         ("info", "[1]", "the payload is no JSON object"),
         (

@@ -89,6 +89,24 @@ def test_what_cannot_be_says_what_can(feature: str, said: JsonValue, error: str)
     assert len(str(caught.value)) < 200
 
 
+def test_what_the_configuration_says_can_be_set() -> None:
+    settings = {"beep": LabelSettings(on=0.000012, off=0.00001), "flash": LabelSettings(on=1)}
+    configured = features_of([BEEP, FLASH], settings)
+    by_name = {one.name: one for one in configured.message("cam").features}
+    for name in ("beep_threshold", "flash_threshold"):
+        told = by_name[name]
+        assert told.min is not None
+        assert isinstance(told.default, float)
+        assert told.min <= told.default
+        for said in (told.default, told.min):
+            assert configured.understood(name, f"{said:g}") == said
+    assert by_name["flash_threshold"].min == 0.05
+    with pytest.raises(CommandError, match=r"allowed: 1\.2e-05 to 1, or"):
+        configured.understood("beep_threshold", 0.00001)
+    with pytest.raises(CommandError, match=r"allowed: 0\.05 to 1, or"):
+        configured.understood("flash_threshold", 0.04)
+
+
 def test_a_label_that_would_take_the_topic_of_something_else_has_no_feature() -> None:
     taken = [Label(name, "audio", "scripted") for name in ("Status", "state", "video", "beep")]
     odd = features([*taken, Label("beep_threshold", "audio", "scripted")])

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -11,20 +12,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 from brokers import running, until
-from sink_messages import T_NS, event, published
+from sink_messages import T_NS, event, info, published
 from streams import chunk, ms, pictures, started
 from test_codecs_jpeg import decoded
 
 from mmstream.clock import SystemClock
 from mmstream.codecs import image_from_array
 from mmstream.errors import CommandError
-from mmstream.media import Bytes, SourceItem, VideoFrame
+from mmstream.features.drawing import Mark
+from mmstream.media import Box, Bytes, SourceItem, VideoFrame
 from mmstream.messages import Event, Evidence, Info, WireBox
 from mmstream.pipelines import graph
 from mmstream.pipelines.configuration import Configuration
 from mmstream.runtime import snapshots
 from mmstream.runtime.local import LocalRuntime
-from mmstream.runtime.snapshots import Shot, Snapshots, SnapshotSettings, developed
+from mmstream.runtime.snapshots import Masks, Shot, Snapshots, SnapshotSettings, developed
 from mmstream.sinks.memory import MemorySink
 from mmstream.windows import Glimpse, HopCutter, HopSettings
 
@@ -58,19 +60,18 @@ def watched(url: Path) -> tuple[list[Bytes], tuple[Event, ...], Info]:
     )
     wall, memory = Wall(), MemorySink()
     assert settings.snapshots is not False
-    masks = {"cam": settings.detectors.masks("cam")}
-    taker = Snapshots(settings.snapshots, [wall], masks)
+    taker = Snapshots(settings.snapshots, [wall], settings.detectors.masks)
     built = replace(graph.build(settings, SystemClock(), (memory, taker)), snapshots=taker)
 
     async def scenario() -> None:
         runtime = LocalRuntime(built, SystemClock(), boot_id="b00t")
         task = asyncio.create_task(runtime.run())
-        await until(lambda: bool(wall.shown), "a picture")
+        await until(lambda: any(jpeg for _, jpeg in wall.shown), "a picture")
         runtime.stop()
         await task
 
     asyncio.run(scenario())
-    pictures = [decoded(jpeg) for _, jpeg in wall.shown]
+    pictures = [decoded(jpeg) for _, jpeg in wall.shown if jpeg]
     return pictures, memory.contents(Event), memory.contents(Info)[-1]
 
 
@@ -96,6 +97,7 @@ def test_the_car_is_in_its_box_and_a_mask_is_black(data_dir: Path) -> None:
     inside[top + 3 : bottom - 2, left + 3 : right - 2] = True
     outside = ~inside
     outside[max(0, top - 24) : bottom + 24, max(0, left - 3) : right + 60] = False  # its text
+    outside[-24:, :260] = False  # the time
     assert white[inside].mean() > 0.25
     assert white[outside].mean() < 0.02
 
@@ -110,11 +112,71 @@ def test_masks_are_painted_before_anything_else() -> None:
     settings = SnapshotSettings(width=160, quality=100)
     plain = decoded(developed(Shot("door", glimpse, ()), settings, ()))
     masked = decoded(developed(Shot("door", glimpse, ()), settings, (CORNER,)))
-    assert plain.min() > 190
+    assert plain[:70].min() > 190  # below it is written when it was
     assert masked[:22, :40].max() < 8
-    assert masked[30:, 50:].min() > 190
+    assert masked[30:70, 50:].min() > 190
     assert glimpse.frame is not None
     assert glimpse.frame.image.rgb().min() == 200  # the detectors' own picture is as it was
+
+
+def test_it_is_written_when_it_was_and_how_much_of_a_sound(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+
+    def spy(rgb: Bytes, _marks: object, *, footer: str) -> Bytes:
+        written.append(footer)
+        return rgb
+
+    monkeypatch.setattr(snapshots, "marked", spy)
+    monkeypatch.setenv("TZ", "UTC-2")
+    time.tzset()
+    try:
+        for glimpse in (seen(9), Glimpse(T_NS, None, np.zeros(64_000, np.float32), 8_000)):
+            developed(Shot("door", glimpse, ()), SnapshotSettings(), ())
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert written[0].startswith("2026-11-23 12:00:00 ")
+    assert written[1] == f"{written[0]}, 8.0 s, to 4 kHz"
+
+
+def evidence(label: str, score: float, box: WireBox | None) -> Evidence:
+    at_secs = T_NS / 1e9
+    of = {"modality": "video", "detector": label, "label": label, "score": score, "box": box}
+    return Evidence.model_validate({**of, "t_start": at_secs, "t_end": at_secs})
+
+
+def test_each_label_is_written_once_at_its_largest_box(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[tuple[Mark, ...]] = []
+
+    def spy(rgb: Bytes, marks: tuple[Mark, ...], *, footer: str) -> Bytes:
+        drawn.append(marks)
+        assert footer
+        return rgb
+
+    monkeypatch.setattr(snapshots, "marked", spy)
+    small = WireBox(x=0.5, y=0.5, width=0.1, height=0.1)
+    large = WireBox(x=0.1, y=0.1, width=0.2, height=0.8)
+    seen_of = (
+        evidence("person", 0.7, small),
+        evidence("person", 0.934, large),
+        evidence("person", 0.8, None),
+        evidence("barking_dog", 0.5, None),
+    )
+
+    async def scenario() -> None:
+        async with taking(lambda _source, _at: seen(90)) as (taker, wall):
+            told = found("e1", 0.9).model_copy(update={"evidence": seen_of})
+            await taker.publish(published(told))
+            await until(lambda: bool(wall.shown), "a picture")
+
+    play(scenario)
+    assert drawn == [
+        (
+            Mark("person 93%", Box(0.1, 0.1, 0.2, 0.8)),
+            Mark("", Box(0.5, 0.5, 0.1, 0.1)),
+            Mark("barking dog 50%"),
+        )
+    ]
 
 
 def cutter(items: list[SourceItem]) -> HopCutter:
@@ -144,10 +206,13 @@ def test_a_glimpse_is_of_its_moment_and_of_nothing_that_is_switched_off() -> Non
 
 @asynccontextmanager
 async def taking(
-    find: Callable[[str, int | None], Glimpse | None], **settings: object
+    find: Callable[[str, int | None], Glimpse | None],
+    masks: Masks = lambda _source: (),
+    **settings: object,
 ) -> AsyncIterator[tuple[Snapshots, Wall]]:
     wall = Wall()
-    taker = Snapshots(SnapshotSettings.model_validate({"width": 160, **settings}), [wall], {})
+    chosen = SnapshotSettings.model_validate({"width": 160, **settings})
+    taker = Snapshots(chosen, [wall], masks)
     taker.look_through(find)
     async with running(taker):
         yield taker, wall
@@ -159,16 +224,7 @@ def seen(level: int, *, off_ns: int = 0) -> Glimpse:
 
 def found(event_id: str, top_score: float, *, source: str = "door") -> Event:
     box = WireBox(x=0.25, y=0.25, width=0.5, height=0.5)
-    evidence = Evidence(
-        modality="video",
-        detector="motion",
-        label="motion",
-        score=top_score,
-        t_start=T_NS / 1e9,
-        t_end=T_NS / 1e9,
-        box=box,
-    )
-    changes = {"top_score": top_score, "evidence": (evidence,)}
+    changes = {"top_score": top_score, "evidence": (evidence("motion", top_score, box),)}
     return event(event_id, source=source).model_copy(update=changes)
 
 
@@ -196,7 +252,7 @@ def test_the_newest_waits_for_its_turn_and_the_rest_is_counted(
             await until(lambda: len(wall.shown) == 2, "another source does not wait")
             assert wall.shown[1][0] == "yard"
             await until(lambda: len(wall.shown) == 3, "the newest")
-            assert decoded(wall.shown[2][1])[80:, :10].mean() == pytest.approx(150, abs=3)
+            assert decoded(wall.shown[2][1])[10:40, :10].mean() == pytest.approx(150, abs=3)
             await taker.publish(published(event("e1", "end")))
         assert dict(taker.metrics.dropped) == {"superseded": 1}
         assert (taker.metrics.n_in, taker.metrics.n_out) == (4, 3)
@@ -244,7 +300,7 @@ def test_a_request_gets_the_newest_and_sound_its_spectrogram() -> None:
 
     async def scenario() -> None:
         wall = Spy()
-        taker = Snapshots(SnapshotSettings(on=frozenset({"request"})), [wall], {})
+        taker = Snapshots(SnapshotSettings(on=frozenset({"request"})), [wall], lambda _: ())
         taker.look_through(find)
         async with running(taker):
             await taker.publish(published(found("e1", 0.5)))
@@ -278,6 +334,58 @@ def test_a_picture_that_cannot_be_made_stops_nothing(caplog: pytest.LogCaptureFi
 
     play(scenario)
     assert "no snapshot of door" in caplog.text
+
+
+def test_what_nobody_knows_the_masks_of_is_not_shown(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        masks = {"yard": ()}
+        async with taking(lambda _source, _at: seen(90), masks.get) as (taker, wall):
+            await taker.publish(published(found("e1", 0.5)))
+            await until(lambda: taker.metrics.dropped["unmasked"] == 1, "it is left out")
+            with pytest.raises(CommandError, match="cannot be made"):
+                await taker.take("door")
+            assert wall.shown == []
+            assert (await taker.take("yard"))["kind"] == "picture"
+
+    play(scenario)
+    assert "no snapshot of door: its masks are not known" in caplog.text
+
+
+def test_what_was_made_with_other_masks_is_taken_back() -> None:
+    masks = {"door": (CORNER,), "yard": (), "hall": ()}
+
+    async def scenario() -> None:
+        async with taking(lambda _source, _at: seen(200), masks.get) as (taker, wall):
+            await taker.publish(published(info(door=(), yard=())))
+            assert sorted(wall.shown) == [("door", b""), ("yard", b"")]  # of an earlier boot
+            await taker.take("door")
+            await taker.take("yard")
+            await taker.publish(published(info(door=(), yard=(), hall=())))
+            assert wall.shown[4:] == [("hall", b"")]
+            masks["yard"] = (CORNER,)
+            await taker.publish(published(event("e1", "end")))
+            await taker.publish(published(event("e2", "end")))
+            assert wall.shown[5:] == [("yard", b"")]
+            await taker.take("yard")
+            await taker.publish(published(event("e3", "end")))
+            assert len(wall.shown) == 7
+        assert decoded(wall.shown[6][1])[:22, :40].max() < 8
+
+    play(scenario)
+
+
+def test_what_waits_of_a_source_that_goes_is_not_shown() -> None:
+    async def scenario() -> None:
+        async with taking(lambda _source, _at: seen(90)) as (taker, wall):
+            await taker.publish(published(info(door=(), yard=())))
+            await taker.publish(published(found("e1", 0.5)))
+            await until(lambda: len(wall.shown) == 3, "the first")
+            await taker.publish(published(found("e1", 0.6)))
+            await taker.publish(published(info(yard=())))
+        assert len(wall.shown) == 3
+        assert dict(taker.metrics.dropped) == {"gone": 1}
+
+    play(scenario)
 
 
 def test_those_that_do_not_ask_for_pictures_are_told_how() -> None:

@@ -1,8 +1,8 @@
 """The options of what is announced to Home Assistant; tests/ha has a real one.
 
 They are those of https://www.home-assistant.io/integrations/mqtt/ and `binary_sensor.mqtt`,
-`sensor.mqtt`, `event.mqtt`, `image.mqtt`, `button.mqtt`, `switch.mqtt`, `number.mqtt` and
-`device_trigger.mqtt` there, as of release 2024.12.
+`sensor.mqtt`, `event.mqtt`, `image.mqtt`, `button.mqtt`, `switch.mqtt`, `number.mqtt`,
+`select.mqtt`, `update.mqtt` and `device_trigger.mqtt` there, as of release 2024.12.
 """
 
 import json
@@ -13,9 +13,9 @@ import pytest
 from jinja2 import Environment
 from pydantic import JsonValue
 from regenerate import FORMS, LABELS, announced, announced_file
-from sink_messages import caption, event, published, stats
+from sink_messages import caption, event, info, published, stats
 
-from mmstream.messages import NumberedStamp, Published, StageReport, slug
+from mmstream.messages import NumberedStamp, Published, Request, StageReport, slug
 from mmstream.sinks.homeassistant import Form
 
 ENTITY = {
@@ -37,6 +37,8 @@ REQUIRED: dict[str, set[str]] = {
     "button": {"unique_id", "command_topic"},
     "switch": {"unique_id", "command_topic"},
     "number": {"unique_id", "command_topic"},
+    "update": {"unique_id", "state_topic"},
+    "select": {"unique_id", "command_topic", "options"},
     "device_automation": {"automation_type", "topic", "type", "subtype"},
 }
 DOCUMENTED: dict[str, set[str]] = {
@@ -49,21 +51,26 @@ DOCUMENTED: dict[str, set[str]] = {
     "button": ENTITY | {"command_topic", "payload_press", "device_class"},
     "switch": ENTITY | {"command_topic", "state_topic"},
     "number": ENTITY | {"command_topic", "state_topic", "min", "max", "step"},
+    "select": ENTITY
+    | {"command_topic", "command_template", "options", "state_topic", "value_template"},
+    "update": READING | {"latest_version_topic", "title"},
     "device_automation": {
         *("automation_type", "payload", "qos", "subtype", "topic", "type", "value_template"),
     },
 }
 CONTEXT = {"dev", "o", "availability", "availability_mode"}
 
+NODE_ID = "mmstream_pi_0ae89c"
+
 Configuration = Mapping[str, JsonValue]
 
 
-def components(form: Form) -> dict[str, Configuration]:
-    """Of the golden door: options by key, without what belongs to the device."""
+def components(form: Form, device: str = "-front_door") -> dict[str, Configuration]:
+    """Of the golden door, or the node: options by key, without what belongs to the device."""
     found: dict[str, Configuration] = {}
     for topic, body in announced(form).items():
         assert isinstance(body, dict)
-        if "front_door" not in topic:
+        if f"{NODE_ID}{device}/" not in topic:
             continue
         if form == "device":
             found |= cast("dict[str, Configuration]", body["cmps"])
@@ -86,8 +93,9 @@ def test_what_is_announced_is_as_before(form: Form) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_only_documented_options_are_used(form: Form) -> None:
-    for key, body in components(form).items():
+@pytest.mark.parametrize("device", ["-front_door", ""])
+def test_only_documented_options_are_used(form: Form, device: str) -> None:
+    for key, body in components(form, device).items():
         platform = body["p"]
         assert isinstance(platform, str)
         options = body.keys() - {"p"} - (CONTEXT if form == "component" else set())
@@ -154,11 +162,30 @@ def test_a_long_caption_is_cut_and_whole_in_an_attribute() -> None:
     assert json.loads(rendered(body["json_attributes_template"], message))["text"] == "ä" * 300
 
 
+def test_the_update_entity_knows_our_version_and_asks_nobody_for_another() -> None:
+    body = components("device", "")["update"]
+    assert body["state_topic"] == "mmstream/pi/info"
+    assert rendered(body["value_template"], published(info())) == "0.1.0"
+    assert body["latest_version_topic"] == "mmstream/release"
+    assert "command_topic" not in body
+
+
+def test_the_log_level_is_selected_by_a_request_and_shown_as_the_node_says() -> None:
+    body = components("device", "")["log_level"]
+    assert body["options"] == ["debug", "info", "warning"]
+    assert rendered(body["value_template"], published(info())) == "warning"
+    jinja = Environment(autoescape=False)  # noqa: S701 - what it renders is no HTML
+    asked = jinja.from_string(str(body["command_template"])).render(value="debug")
+    assert Request("log_level", asked).command().arguments == {"level": "debug"}
+    assert body["command_topic"] == "mmstream/pi/request/log_level"
+
+
 def test_latency_and_drops_are_those_of_the_source() -> None:
     stages = {
         "heads/front_door": StageReport(n_in=9, n_out=9, dropped={"a": 2}, lag_ms=21.5),
         "capture/front_door": StageReport(n_in=9, n_out=9, dropped={"b": 3, "c": 4}),
         "capture/back_door": StageReport(n_in=9, n_out=9, dropped={"b": 50}),
+        "outlet/front_door": StageReport(n_in=9, n_out=9, dropped={"b": 50}),  # a sink's
     }
     message = published(stats().model_copy(update={"stages": stages}))
     door = components("device")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from sink_messages import T_NS, event, published
-from stores import ROOMY, opened
+from stores import ROOMY, fill_disk, mount, opened, unmount
 
 from mmstream.clock import ManualClock
 from mmstream.errors import DiskFullError, StoreError
@@ -74,22 +74,23 @@ def test_an_event_that_was_just_said_can_be_acknowledged(path: Path) -> None:
     play(path, steps)
 
 
-def test_a_full_disk_is_read_all_the_same(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with opened(path) as store:
-        store.keep_override(MOTION)
-
-    def full(_: Store) -> None:
-        msg = "the disk is full"
-        raise DiskFullError(msg)
+def test_a_full_disk_is_read_all_the_same(tmp_path: Path) -> None:
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount("-t", "tmpfs", "-o", "size=1m", "none", folder)
 
     async def steps(ledger: Ledger, _: Spool) -> None:
-        monkeypatch.setattr(Store, "overrides", full)
-        monkeypatch.setattr(Store, "keep_override", lambda store, _: full(store))
         assert await ledger.overrides() == (MOTION,)
         with pytest.raises(DiskFullError):
             await ledger.keep(LOUD)
 
-    play(path, steps)
+    try:
+        with opened(folder / "events.db") as store:
+            store.keep_override(MOTION)
+        fill_disk(folder / "ballast")
+        play(folder / "events.db", steps)
+    finally:
+        unmount(folder)
 
 
 def test_what_cannot_be_read_is_told(

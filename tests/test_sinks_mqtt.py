@@ -295,7 +295,7 @@ def test_a_pause_between_attempts_ends_with_close_and_one_more_attempt(
 
 
 @pytest.mark.parametrize(
-    ("n_failures", "longest_secs"), [(1, 0.5), (2, 1), (7, 32), (8, 60), (9, 60), (10_000, 60)]
+    ("n_failures", "longest_secs"), [(1, 0.5), (2, 1), (5, 8), (6, 15), (7, 15), (10_000, 15)]
 )
 def test_pauses_grow_to_the_longest_and_are_jittered(n_failures: int, longest_secs: float) -> None:
     pauses = {mqtt_connection.pause_secs(n_failures) for _ in range(100)}

@@ -1,3 +1,5 @@
+import errno
+import fcntl
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -6,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from sink_messages import T_NS
-from stores import ROOMY, append, life, mount, opened, seqs, unmount
+from stores import ROOMY, append, copy_as_killed, life, mount, opened, seqs, unmount
 
-from mmstream.errors import StoreCorruptError, StoreError
+from mmstream.errors import DiskFullError, StoreCorruptError, StoreError
 from mmstream.store import schema
 from mmstream.store.database import set_aside
 from mmstream.store.event_log import EventLog
@@ -79,7 +81,7 @@ def test_a_damaged_database_of_another_program_is_refused_and_left_alone(path: P
 def test_an_empty_file_is_a_new_store(path: Path) -> None:
     path.touch()
     with opened(path) as store:
-        assert store.set_aside is None
+        assert store.opened.set_aside is None
         assert append(store, life("e1")) == (1, 2, 3)
 
 
@@ -100,7 +102,6 @@ def test_a_file_of_a_newer_version_is_refused_and_left_alone(path: Path) -> None
     [
         pytest.param(0, 4096, b"\0", id="first page zeroed"),
         pytest.param(100, 3000, b"\xa5", id="schema"),
-        pytest.param(40_960, 40_960, b"\xa5", id="ten pages in the middle"),
     ],
 )
 def test_a_damaged_file_is_set_aside_and_a_new_one_begun(
@@ -110,18 +111,62 @@ def test_a_damaged_file_is_set_aside_and_a_new_one_begun(
     overwrite(path, at, n_bytes, byte)
     damaged = path.read_bytes()
     with opened(path) as store:
-        assert store.set_aside == path.with_name(CORRUPT_NAME)
-        assert store.set_aside.read_bytes() == damaged
+        assert store.opened.set_aside == path.with_name(CORRUPT_NAME)
+        assert store.opened.set_aside.read_bytes() == damaged
         assert store.waiting(limit=10) == ()
         append(store, life("new"))
     with opened(path) as store:
-        assert store.set_aside is None
+        assert store.opened.set_aside is None
         assert seqs(store.waiting(limit=10)) == [0, 1, 2]
+
+
+def test_damage_in_the_middle_is_found_by_looking_through_it(path: Path) -> None:
+    fill(path)
+    overwrite(path, 40_960, 40_960)
+    damaged = path.read_bytes()
+    with opened(path) as store, closing(EventLog(path)) as log:
+        assert store.opened.set_aside is None
+        assert log.check()
+    store = Store(path, ROOMY, now_ns=T_NS, is_damaged=True)
+    store.close()
+    assert store.opened.set_aside == path.with_name(CORRUPT_NAME)
+    assert store.opened.set_aside.read_bytes() == damaged
+    with opened(path) as store:
+        assert store.n_waiting() == 0
+
+
+def test_whether_the_last_writer_was_let_go_of_is_known(path: Path) -> None:
+    with opened(path) as store:
+        append(store, life("e1"))
+        killed = path.with_name("killed.db")
+        copy_as_killed(path, killed)
+    with opened(path) as clean, opened(killed) as unclean:
+        assert (clean.opened.was_left_open, unclean.opened.was_left_open) == (False, True)
+        assert seqs(unclean.waiting(limit=9)) == [0, 1, 2]
+
+
+def test_a_disk_that_knows_no_locks_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    assert "cannot be locked: No locks available; give a file on a local disk" in refusal(path)
+
+
+def test_no_room_for_a_lock_is_a_full_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(DiskFullError, match=r"db.lock: cannot be written: No space left"):
+        Store(path, ROOMY, now_ns=T_NS)
 
 
 def test_what_sqlite_left_beside_a_damaged_file_goes_with_it(path: Path) -> None:
     for name in ("events.db", "events.db-wal"):
         path.with_name(name).write_text(name)
+    for name in ("events.db.corrupt-1", "events.db.corrupt-1-wal"):  # only the last is kept
+        path.with_name(name).touch()
     assert set_aside(path, ".old") == path.with_name("events.db.old")
     assert {file.name: file.read_text() for file in path.parent.iterdir()} == {
         "events.db.old": "events.db",

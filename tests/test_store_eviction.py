@@ -14,7 +14,7 @@ from stores import append, check_texts, life, numbered, opened, seqs
 from mmstream.media import NS_PER_SEC
 from mmstream.messages import Event, Published
 from mmstream.store.event_log import EventLog
-from mmstream.store.eviction import Limits
+from mmstream.store.eviction import CLOCK_SET_NS, Limits
 from mmstream.store.store import Store
 
 HOUR_NS = 3600 * NS_PER_SEC
@@ -61,6 +61,43 @@ def test_age_counts_from_the_last_message_of_an_event(path: Path) -> None:
         assert store.n_waiting() == 2
         store.evict(now_ns=T_NS + 2 * HOUR_NS + 1)
         assert store.n_waiting() == 0
+
+
+def test_by_a_clock_that_is_not_known_nothing_is_too_old(path: Path) -> None:
+    with opened(path, Limits(max_age_ns=HOUR_NS, max_bytes=10**9)) as store:
+        append(store, life("old"))
+        for now_ns, knows_age in ((T_NS * 2, False), (CLOCK_SET_NS - 1, True)):
+            assert store.evict(now_ns=now_ns, knows_age=knows_age) is False
+        assert store.n_waiting() == 3
+
+
+def test_what_a_clock_stored_that_was_not_set_is_as_old_as_when_that_is_found(path: Path) -> None:
+    with opened(path, Limits(max_age_ns=HOUR_NS, max_bytes=10**9)) as store:
+        append(store, life("in 1970"), now_ns=HOUR_NS)
+        append(store, life("then too", 3), now_ns=2 * HOUR_NS)
+        store.mark_delivered([1, 2, 3])
+        assert store.newest_ns() == 2 * HOUR_NS
+        store.evict(now_ns=T_NS)
+        assert store.metrics.dropped == {}
+        store.evict(now_ns=T_NS + HOUR_NS)
+        assert store.metrics.dropped == {}
+        store.evict(now_ns=T_NS + HOUR_NS + 1)
+        assert store.metrics.dropped == {"log_age": 3, "spool_age": 3}
+
+
+@pytest.mark.parametrize("step_ns", [40 * 24 * HOUR_NS, -40 * 24 * HOUR_NS])
+def test_what_was_stored_before_the_clock_was_set_is_dated_anew(path: Path, step_ns: int) -> None:
+    with opened(path) as store:
+        append(store, life("of an earlier run"))
+    with opened(path, Limits(max_age_ns=HOUR_NS, max_bytes=10**9)) as store:
+        append(store, life("new", 3))
+        store.count_ages_anew(step_ns)
+        assert store.newest_ns() == max(T_NS, T_NS + step_ns)
+        store.evict(now_ns=T_NS + HOUR_NS + 1)
+        kept = [3, 4, 5] if step_ns > 0 else []
+        assert seqs(store.waiting(limit=9)) == kept
+        store.evict(now_ns=T_NS + step_ns + HOUR_NS)
+        assert seqs(store.waiting(limit=9)) == kept
 
 
 def test_an_event_goes_as_a_whole_and_each_message_is_counted_as_what_it_was(path: Path) -> None:
@@ -228,18 +265,20 @@ class Subscriber:
 def test_nobody_hears_the_rest_of_an_event_that_lost_its_start(
     limits: Limits, steps: list[Say | Deliver | Evict]
 ) -> None:
-    open_ids: set[str] = set()
+    lives: dict[str, str] = {}  # no id is given twice
     subscriber = Subscriber()
     seq = 0
     with TemporaryDirectory() as folder, opened(Path(folder) / "events.db", limits) as store:
         for step_index, step in enumerate(steps):
             now_ns = T_NS + step_index * HOUR_NS // 4
             match step:
-                case Say(event_id, is_last):
-                    is_first = event_id not in open_ids
+                case Say(letter, is_last):
+                    is_first = letter not in lives
+                    event_id = lives.setdefault(letter, f"{letter}{seq}")
                     kind: Literal["start", "update", "end"] = "end" if is_last else "update"
                     content = event(event_id, "start" if is_first else kind)
-                    (open_ids.discard if content.type == "end" else open_ids.add)(event_id)
+                    if content.type == "end":
+                        del lives[letter]
                     store.append([published(content, seq)], now_ns=now_ns)
                     seq += 1
                 case Deliver(n):
@@ -256,5 +295,6 @@ def test_nobody_hears_the_rest_of_an_event_that_lost_its_start(
         journal = {
             one.content.id for one in store.open_events("next") if isinstance(one.content, Event)
         }
-        assert subscriber.open_ids & open_ids <= journal, "a crash would leave it open for ever"
+        still_open = subscriber.open_ids & set(lives.values())
+        assert still_open <= journal, "a crash would leave it open for ever"
         check_texts(store.path)

@@ -12,7 +12,7 @@ from stores import append, life, opened
 from mmstream.errors import StoreError
 from mmstream.store import overrides as module
 from mmstream.store.event_log import EventLog
-from mmstream.store.overrides import Acknowledgement, Override, overrides_in
+from mmstream.store.overrides import Acknowledgement, Override
 from mmstream.store.store import Store
 
 MOTION = Override("door", "motion", "OFF", T_NS, "mqtt home/door/motion/set")
@@ -38,7 +38,6 @@ def test_what_was_set_last_is_there_when_it_is_opened_again(path: Path) -> None:
         keep(store, YARD, MOTION, LOUD, replace(MOTION, value="ON", set_ns=T_NS + 2))
     with opened(path) as store:
         assert store.overrides() == (LOUD, replace(MOTION, value="ON", set_ns=T_NS + 2), YARD)
-    assert overrides_in(path) == (LOUD, replace(MOTION, value="ON", set_ns=T_NS + 2), YARD)
 
 
 def test_one_or_all_of_a_source_are_forgotten(path: Path) -> None:
@@ -50,13 +49,6 @@ def test_one_or_all_of_a_source_are_forgotten(path: Path) -> None:
         keep(store, MOTION)
         store.drop_overrides("door", None)
         assert store.overrides() == (YARD,)
-
-
-def test_no_file_holds_nothing(path: Path) -> None:
-    assert overrides_in(path) == ()
-    path.write_text("a letter")
-    with pytest.raises(StoreError, match="is no event log"):
-        overrides_in(path)
 
 
 def test_more_than_so_many_are_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +68,8 @@ def test_a_file_of_version_1_takes_them(path: Path) -> None:
         keep(store, MOTION)
         seen = store.acknowledge("e1", "me", now_ns=T_NS)
         assert seen == replace(SEEN, is_open=False, by="me")
-    assert overrides_in(path) == (MOTION,)
+    with opened(path) as store:
+        assert store.overrides() == (MOTION,)
 
 
 def test_an_event_is_acknowledged_once_open_or_over(path: Path) -> None:

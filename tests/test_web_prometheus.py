@@ -51,6 +51,13 @@ def value(shown: Look, name: str, **labels: str) -> float:
     return values(shown, name)[tuple(sorted(labels.items()))]
 
 
+def test_an_outlet_is_of_its_sink_and_not_of_a_source_of_that_name() -> None:
+    stages = (stage("outlet/mqtt"), stage("windows/mqtt"), stage("mqtt"))
+    shown = look(run_look(source("mqtt"), stages=stages))
+    assert value(shown, "mmstream_stage_in_total", stage="outlet/mqtt", source="") == 7
+    assert value(shown, "mmstream_stage_in_total", stage="windows", source="mqtt") == 7
+
+
 def test_counters_of_stages_by_stage_and_source() -> None:
     shown = everything()
     assert value(shown, "mmstream_stage_in_total", stage="windows", source="door") == 7

@@ -5,7 +5,7 @@ import json
 import signal
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from urllib.parse import urlsplit
@@ -15,7 +15,7 @@ from sink_messages import event, published
 from web_looks import run_look, source, worker
 
 from mmstream.errors import BrokerError, ConfigError
-from mmstream.web.server import WebServer
+from mmstream.web.server import MAX_CONNECTIONS, WebServer
 from mmstream.web.settings import WebSettings
 
 TOKEN = "a-token-of-22-letters!"  # noqa: S105 - of these tests
@@ -146,10 +146,12 @@ def test_who_does_not_know_the_token_learns_one_word() -> None:
 def test_a_page_with_a_name_of_its_own_reads_nothing() -> None:
     async def run() -> None:
         async with serving(here()) as server:
-            for host in ("evil.example", "evil.example:8642", "127.0.0.1.evil.example"):
+            evil = ("evil.example", "evil.example:8642", "127.0.0.1.evil.example", "127.0.0.1@evil")
+            for host in (*evil, "\xe9vil", "[::1", "", "evil_.example"):
                 assert (await ask(server, "/metrics", Host=host)).status == 403
                 assert "door" not in (await ask(server, "/healthz", Host=host)).body
-            assert (await ask(server, "/metrics", Host="localhost:8642")).status == 200
+            for host in ("localhost:8642", "127.0.0.1", "[::1]:8642", "LOCALHOST"):
+                assert (await ask(server, "/metrics", Host=host)).status == 200
 
     asyncio.run(run())
 
@@ -180,6 +182,26 @@ def test_signals_stay_with_the_runtime() -> None:
         async with serving(here()) as server:
             await ask(server, "/healthz")
             assert signal.getsignal(signal.SIGTERM) is before
+
+    asyncio.run(run())
+
+
+def test_clients_that_stay_keep_nobody_from_an_answer() -> None:
+    async def run() -> None:
+        async with asyncio.timeout(10), serving(here()) as server:
+            place = urlsplit(server.url)
+            idle = []
+            for i in range(MAX_CONNECTIONS + 5):
+                idle.append(await asyncio.open_connection(place.hostname, place.port))
+                idle[-1][1].write(b"GET /healthz HTTP/1.1\r\nX" if i % 2 else b"")
+            assert (await ask(server, "/healthz")).status == 200
+            first, last = idle[0][0], idle[-1][0]
+            with suppress(ConnectionError):
+                assert await first.read() == b""  # cut
+            assert not last.at_eof()
+            assert (await ask(server, "/healthz")).status == 200
+            for _, writer in idle:
+                writer.close()
 
     asyncio.run(run())
 

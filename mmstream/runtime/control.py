@@ -6,7 +6,9 @@ there is a `Keeper`.
 """
 
 import asyncio
+import json
 import logging
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,9 +17,10 @@ from typing import Final, Literal, Protocol
 from pydantic import JsonValue
 
 from mmstream.errors import CommandError, ConfigError, StoreError, mask_credentials
-from mmstream.messages import Command, Request, Response, iso_utc
+from mmstream.messages import ID_PATTERN, Command, Request, Response, iso_utc
 from mmstream.runtime.chain import Chain
-from mmstream.runtime.features import ENABLED, Keeper, Value
+from mmstream.runtime.features import ENABLED, Keeper, Value, shown
+from mmstream.runtime.log_level import LEVELS
 from mmstream.runtime.outlet import Outlet
 from mmstream.runtime.roster import Roster
 from mmstream.runtime.snapshots import Snapshots
@@ -29,11 +32,14 @@ SETTLED_SECS: Final = 2.0
 """How long an answer waits for a source that was started, to tell what became of it."""
 VERBS: Final = (
     *("info", "health", "add", "remove", "enable", "disable", "restart"),
-    *("set", "acknowledge", "snapshot", "reload"),
+    *("set", "acknowledge", "snapshot", "reload", "log_level"),
 )
+MAX_LOGGED: Final = 1000
+"""Characters of a line of the log that somebody outside has a say in."""
 _ARGUMENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "set": ("feature", "value"),
     "acknowledge": ("event",),
+    "log_level": ("level",),
 }
 """What these verbs need; `add` takes the settings of a source, the others nothing."""
 _WORDS: Final = {"ignored": "only a restart of the program takes in"}
@@ -126,7 +132,7 @@ class Controller:
             _log.error("no more requests are heard: %s", mask_credentials(_text(error)))
 
     async def _carry_out(self, request: Request) -> Response:
-        command = Command(verb=request.verb)
+        command = Command(verb=request.verb, transaction=_transaction(request.payload))
         status: Literal["ok", "error"] = "error"
         error_text, result = None, {}
         try:
@@ -155,7 +161,7 @@ class Controller:
         _check_arguments(command)
         if verb == "health":
             return self._health(name)
-        if verb in ("info", "reload", "acknowledge"):
+        if verb in ("info", "reload", "acknowledge", "log_level"):
             if name is not None:
                 msg = f"{verb} is about the whole node: leave out the source"
                 raise CommandError(msg)
@@ -178,6 +184,8 @@ class Controller:
             return self._about()
         if verb == "reload":
             return await self._reload()
+        if verb == "log_level":
+            return await self._select_log_level(arguments["level"], by)
         return await self._acknowledge(arguments["event"], by)
 
     async def _change(
@@ -227,6 +235,19 @@ class Controller:
         text = self._roster.features(name).text(feature)
         is_set = override is not None
         return {"feature": feature, "value": text, "is_set": is_set, "persisted": persisted}
+
+    async def _select_log_level(self, said: JsonValue, by: str) -> dict[str, JsonValue]:
+        chosen = [level for level in LEVELS if level == said]
+        if not chosen:
+            msg = f"level cannot be {shown(said)}; allowed: {', '.join(LEVELS)}"
+            raise CommandError(msg)
+        override = await self._roster.select_log_level(chosen[0], by)
+        persisted = False
+        if self._keeper is not None:
+            with _logging("a restart will not know the log level"):
+                await self._keeper.keep(override)
+                persisted = True
+        return {"level": chosen[0], "persisted": persisted}
 
     async def _acknowledge(self, event_id: JsonValue, by: str) -> dict[str, JsonValue]:
         if self._keeper is None:
@@ -293,6 +314,16 @@ class Controller:
         return result
 
 
+def _transaction(payload: str) -> str:
+    """Of a request that is not understood: somebody waits for its answer. Empty: none is said."""
+    try:
+        fields = json.loads(payload)
+        said = fields["transaction"] if isinstance(fields, dict) else ""
+        return said if isinstance(said, str) and said.encode() else ""
+    except (ValueError, KeyError, RecursionError):
+        return ""
+
+
 def _check_arguments(command: Command) -> None:
     """Raises `CommandError` where some are missing or too many."""
     if command.verb == "add":
@@ -317,15 +348,23 @@ def _logging(consequence: str) -> Iterator[None]:
 
 def _tell(command: Command, error: str | None, result: Mapping[str, JsonValue], by: str) -> None:
     """Log what came of a command; who changed what is seen must be found later."""
-    what = command.verb if command.source is None else f"{command.verb} {command.source}"
+    name = command.source
+    is_name = name is not None and re.fullmatch(ID_PATTERN, name) is not None
+    what = command.verb if name is None else f"{command.verb} {name if is_name else shown(name)}"
     who = f" (by {by})" if by else ""
-    of = {"source": command.source}
+    of = {"source": name if is_name else None}
     if error is not None:
-        _log.warning("%s: %s%s", what, error.replace("\n", "; "), who, extra=of)
+        _log.warning("%s: %s%s", what, _one_line(error), who, extra=of)
     elif command.verb in ("info", "health"):
         _log.info("%s: answered%s", what, who, extra=of)
     else:
         _log.warning("%s: %s%s", what, _summary(result), who, extra=of)
+
+
+def _one_line(text: str) -> str:
+    """Nobody outside may write lines of his own into the log, or control a terminal."""
+    plain = "".join(one if one.isprintable() else " " for one in text.replace("\n", "; "))
+    return plain if len(plain) <= MAX_LOGGED else f"{plain[:MAX_LOGGED]}..."
 
 
 def _summary(result: Mapping[str, JsonValue]) -> str:
@@ -337,6 +376,8 @@ def _summary(result: Mapping[str, JsonValue]) -> str:
     if "feature" in result:
         whose = "" if result["is_set"] else ", as the configuration says"
         return f"{result['feature']} {result['value']}{whose}"
+    if "level" in result:
+        return f"{result['level']}"
     if "acknowledged" in result:
         return f"event {result['event']} ({result['label']} of {result['source']})"
     parts = [

@@ -4,7 +4,8 @@
     video audio          ON, OFF     the stream is used; OFF: nothing of it is scored, and labels
                                      that need it are silent
     <label>              ON, OFF     the label is told; OFF: it is silent
-    <label>_threshold    0.05 .. 1   the score from which on it counts for a start
+    <label>_threshold    0.05 .. 1   the score from which on it counts for a start; a configuration
+                                     that says less sets the least
 
 A label that is silenced is scored all the same: others may rest on it.
 """
@@ -101,14 +102,15 @@ class FeatureSet:
         """
         defaults = self.defaults
         if feature not in defaults:
-            msg = f"no feature {_shown(feature)}; there are: {', '.join(defaults)}"
+            msg = f"no feature {shown(feature)}; there are: {', '.join(defaults)}"
             raise CommandError(msg)
         text = said.strip() if isinstance(said, str) else said
         if text is None or text == "":
             return None
-        value = _switch(text) if isinstance(defaults[feature], bool) else _threshold(text)
+        least = self._least(feature)
+        value = _switch(text) if least is None else _threshold(text, least)
         if value is None:
-            msg = f"{feature} cannot be {_shown(said)}; allowed: {self._allowed(feature)}"
+            msg = f"{feature} cannot be {shown(said)}; allowed: {self._allowed(feature)}"
             raise CommandError(msg)
         return value
 
@@ -154,20 +156,25 @@ class FeatureSet:
         return Features(source=source, features=states)
 
     def _state(self, name: str, default: Value) -> FeatureState:
-        is_switch = isinstance(default, bool)
+        least = self._least(name)
         return FeatureState(
             name=name,
             value=value_text(self._value(name)),
             default=value_text(default),
             is_set=name in self.values,
-            min=None if is_switch else MIN_THRESHOLD,
-            max=None if is_switch else MAX_THRESHOLD,
+            min=least,
+            max=None if least is None else MAX_THRESHOLD,
         )
 
     def _allowed(self, feature: str) -> str:
-        is_switch = isinstance(self.defaults[feature], bool)
-        what = "ON, OFF" if is_switch else f"{MIN_THRESHOLD:g} to {MAX_THRESHOLD:g}"
+        least = self._least(feature)
+        what = "ON, OFF" if least is None else f"{least:g} to {MAX_THRESHOLD:g}"
         return f"{what}, or nothing for what the configuration says"
+
+    def _least(self, feature: str) -> float | None:
+        """The least that a threshold may be; the configuration may say less. None: a switch."""
+        default = self.defaults[feature]
+        return None if isinstance(default, bool) else min(MIN_THRESHOLD, default)
 
     def _value(self, feature: str) -> Value:
         return self.values.get(feature, self.defaults[feature])
@@ -225,18 +232,19 @@ def _switch(said: JsonValue) -> bool | None:
     return None
 
 
-def _threshold(said: JsonValue) -> float | None:
+def shown(said: JsonValue) -> str:
+    """What somebody has said, in one short line: for errors and logs."""
+    text = repr(said)
+    return text if len(text) <= 40 else f"{text[:40]}..."  # noqa: PLR2004 - enough to know it by
+
+
+def _threshold(said: JsonValue, least: float) -> float | None:
     if isinstance(said, bool) or not isinstance(said, str | int | float):
         return None
     try:
         value = float(said)
     except (ValueError, OverflowError):
         return None
-    if not math.isfinite(value) or not MIN_THRESHOLD <= value <= MAX_THRESHOLD:
+    if not math.isfinite(value) or not least <= value <= MAX_THRESHOLD:
         return None
-    return round(value, 4)
-
-
-def _shown(said: JsonValue) -> str:
-    text = repr(said)
-    return text if len(text) <= 40 else f"{text[:40]}..."  # noqa: PLR2004 - enough to know it by
+    return max(least, round(value, 4))

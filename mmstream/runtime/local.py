@@ -20,6 +20,7 @@ from mmstream.messages import (
     iso_utc,
 )
 from mmstream.metrics import SourceStatus, StageMetrics
+from mmstream.runtime import log_level
 from mmstream.runtime.chain import Chain
 from mmstream.runtime.control import Controller
 from mmstream.runtime.graph import Graph
@@ -367,6 +368,7 @@ class LocalRuntime:
             sources=tuple(SourceInfo(id=name, labels=labels) for name in self._roster.runners),
             schemas={content.__name__.lower(): SCHEMA_VERSION for content in CONTENTS},
             capabilities=self._graph.capabilities,
+            log_level=log_level.current(),
         )
 
     def _stats(self) -> Stats:

@@ -9,9 +9,10 @@ from typing import Final
 from mmstream.clock import Clock
 from mmstream.errors import CommandError
 from mmstream.media import Scores
-from mmstream.messages import iso_utc
+from mmstream.messages import LogLevel, iso_utc
+from mmstream.runtime import log_level
 from mmstream.runtime.chain import Chain, ChainRunner
-from mmstream.runtime.features import ENABLED, FeatureSet, Value, value_text
+from mmstream.runtime.features import ENABLED, FeatureSet, Value, shown, value_text
 from mmstream.runtime.outlet import Outlet
 from mmstream.store.overrides import Override
 from mmstream.windows import Glimpse
@@ -75,6 +76,7 @@ class Roster:
         self._reports = reports
         self._can_be_asked = can_be_asked
         self._places: dict[str, _Place] = {}
+        log_level.restore(overrides)
         self._overrides = {(one.source, one.feature): one for one in overrides}
         self._leaving: dict[str, ChainRunner] = {}
         """Removed, but the worker still holds hops of them."""
@@ -253,6 +255,12 @@ class Roster:
             self._overrides[name, feature] = override
             return override
 
+    async def select_log_level(self, level: LogLevel, by: str) -> Override:
+        """Tell more or less in the log, and say so; gives what is to be kept of that."""
+        log_level.select(level)
+        await self._tell_info()
+        return Override(log_level.NODE, log_level.FEATURE, level, self._clock.utc_ns(), by)
+
     async def tell_features(self, *names: str) -> None:
         """Say how these sources are set, or all of them."""
         if self._reports and self._can_be_asked:
@@ -288,7 +296,7 @@ class Roster:
     def _find(self, name: str) -> _Place:
         self._running()
         if name not in self._places:
-            msg = f"no source {name!r}; there are: {', '.join(self._places) or 'none'}"
+            msg = f"no source {shown(name)}; there are: {', '.join(self._places) or 'none'}"
             raise CommandError(msg)
         return self._places[name]
 

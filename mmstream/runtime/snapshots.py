@@ -4,14 +4,16 @@
     request -------------------------------------------^
 
 The loop only picks the frame out of the source's ring. A source's pictures of events are a second
-apart; one that comes meanwhile takes the place of the one that waits.
+apart; one that comes meanwhile takes the place of the one that waits. No picture is made before it
+is known what of it nobody is to see, and what is shown with other masks is taken back.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from typing import Final, Literal, Protocol
 
@@ -22,9 +24,9 @@ from mmstream.codecs.jpeg import encode_jpeg
 from mmstream.config import Settings
 from mmstream.detectors.masks import Polygon, ignored
 from mmstream.errors import CommandError
-from mmstream.features.drawing import Mark, marked, spectrogram
-from mmstream.media import Box, Bytes, VideoFrame, secs_to_ns
-from mmstream.messages import Event, Evidence, Published, iso_utc
+from mmstream.features.drawing import MAX_HZ, Mark, marked, spectrogram
+from mmstream.media import NS_PER_SEC, Box, Bytes, VideoFrame, secs_to_ns
+from mmstream.messages import Event, Info, Published, WireBox, iso_utc
 from mmstream.metrics import StageMetrics
 from mmstream.sinks.own_thread import OwnThread
 from mmstream.windows import Glimpse
@@ -39,8 +41,12 @@ SAME_SECS: Final = 0.1
 """Boxes are drawn only where the picture was captured this near to when they were seen."""
 _MARGIN: Final = 2
 """Pixels around a mask that are painted too: scaling mixes neighbours."""
+_UNKNOWN: Final = "no snapshot of %s: its masks are not known"
 
 _log = logging.getLogger(__name__)
+
+Masks = Callable[[str], tuple[Polygon, ...] | None]
+"""What nobody is to see of a source; None: that is not known, so nothing of it is shown."""
 
 
 class SnapshotSettings(Settings):
@@ -60,7 +66,10 @@ class Gallery(Protocol):
     """Where pictures are shown."""
 
     def show(self, source: str, jpeg: bytes) -> None:
-        """Show the newest picture of a source in the place of the one before; on the loop."""
+        """Show the newest picture of a source in the place of the one before; empty: take it away.
+
+        On the loop.
+        """
         ...
 
 
@@ -79,20 +88,20 @@ class Snapshots:
     name = "snapshots"
 
     def __init__(
-        self,
-        settings: SnapshotSettings,
-        galleries: Sequence[Gallery],
-        masks: Mapping[str, tuple[Polygon, ...]],
+        self, settings: SnapshotSettings, galleries: Sequence[Gallery], masks: Masks
     ) -> None:
-        """Nothing to be seen before `look_through`. `masks`: by source, what nobody is to see."""
+        """Nothing to be seen before `look_through`. `masks` is asked anew for each picture."""
         self.metrics = StageMetrics(self.name)
         """`n_in` counts the pictures that are called for. Dropped: `superseded` by a newer one,
-        `gone` from the ring, `failed`, `shutdown`. Latencies: of making it."""
+        `gone` from the ring or with its source, `unmasked` where it is not known what is to be
+        hidden, `failed`, `shutdown`. Latencies: of making it."""
         self._settings = settings
         self._galleries = tuple(galleries)
         self._masks = masks
         self._find: Callable[[str, int | None], Glimpse | None] = _nothing
         self._thread = OwnThread(self.name)
+        self._shown: dict[str, tuple[Polygon, ...] | None] = {}
+        """By source, the masks of what is shown of it; None: nothing is."""
         self._waiting: dict[str, Shot] = {}
         self._not_before: dict[str, float] = {}
         """On the loop's clock, by source: when its next picture is due."""
@@ -107,9 +116,14 @@ class Snapshots:
 
     async def publish(self, message: Published) -> None:
         """Take a picture if an event has started, or is stronger than before; returns at once."""
-        event = message.content
-        if not isinstance(event, Event) or "events" not in self._settings.on:
-            return
+        match message.content:
+            case Info() as info:
+                self._go_by(info)
+            case Event() as event if "events" in self._settings.on:
+                self._follow(event)
+        self._take_back()
+
+    def _follow(self, event: Event) -> None:
         if event.type == "end":
             self._top_scores.pop(event.id, None)
             return
@@ -125,6 +139,30 @@ class Snapshots:
             self.metrics.drop("superseded")
         self._waiting[event.source] = shot
         self._work.set()
+
+    def _go_by(self, info: Info) -> None:
+        """Of sources that have come nothing is shown yet, of those that are gone no more.
+
+        What an earlier boot has shown may have had other masks. The sink clears what is gone.
+        """
+        sources = {source.id for source in info.sources}
+        for source in sources - self._shown.keys():
+            self._show(source, b"")
+        self._shown = {source: self._shown.get(source) for source in sources}
+        for source in self._waiting.keys() - sources:
+            del self._waiting[source]
+            self.metrics.drop("gone")
+
+    def _take_back(self) -> None:
+        """What was made with other masks than those of now; messages show that time passes."""
+        for source, had in self._shown.items():
+            if had is not None and self._masks(source) != had:
+                self._shown[source] = None
+                self._show(source, b"")
+
+    def _show(self, source: str, jpeg: bytes) -> None:
+        for gallery in self._galleries:
+            gallery.show(source, jpeg)
 
     async def take(self, source: str) -> dict[str, JsonValue]:
         """Show the newest picture of a source; gives what it is.
@@ -201,16 +239,17 @@ class Snapshots:
         off_secs = abs(glimpse.utc_ns / 1e9 - at_secs)
         if off_secs > MAX_OFF_SECS:
             return None
-        if not event.evidence:
-            return Shot(event.source, glimpse, (Mark(_text(event.label, event.top_score)),))
         is_same = glimpse.frame is not None and off_secs <= SAME_SECS
-        marks = tuple(_mark(one, with_box=is_same) for one in event.evidence)
-        return Shot(event.source, glimpse, tuple(dict.fromkeys(marks)))
+        return Shot(event.source, glimpse, tuple(_marks(event, with_boxes=is_same)))
 
     async def _develop(self, shot: Shot) -> bytes | None:
         """Make a picture beside the loop and show it; None: it cannot be made."""
         begin_secs = asyncio.get_running_loop().time()
-        masks = self._masks.get(shot.source, ())
+        masks = self._masks(shot.source)
+        if masks is None:
+            self.metrics.drop("unmasked")
+            _log.error(_UNKNOWN, shot.source, extra={"source": shot.source})
+            return None
         try:
             jpeg = await self._thread.do(partial(developed, shot, self._settings, masks))
         except Exception as error:  # noqa: BLE001 - no picture stops the stream
@@ -219,8 +258,8 @@ class Snapshots:
             what = f"{type(error).__name__}: {error}"
             _log.error("no snapshot of %s: %s", shot.source, what, extra={"source": shot.source})
             return None
-        for gallery in self._galleries:
-            gallery.show(shot.source, jpeg)
+        self._shown[shot.source] = masks
+        self._show(shot.source, jpeg)
         self.metrics.n_out += 1
         self.metrics.latencies.add(secs_to_ns(asyncio.get_running_loop().time() - begin_secs))
         return jpeg
@@ -229,12 +268,16 @@ class Snapshots:
 def developed(shot: Shot, settings: SnapshotSettings, masks: tuple[Polygon, ...]) -> bytes:
     """The JPEG of a moment: masked, then marked; of sound, its spectrogram."""
     glimpse = shot.glimpse
+    captured = datetime.fromtimestamp(glimpse.utc_ns // NS_PER_SEC, UTC).astimezone()
+    footer = f"{captured:%Y-%m-%d %H:%M:%S %Z}"
     if glimpse.frame is None:
         rate_hz, width = glimpse.rate_hz, settings.width
         picture = spectrogram(glimpse.samples, rate_hz=rate_hz, width=width)
+        secs, max_khz = glimpse.samples.size / rate_hz, min(MAX_HZ, rate_hz / 2) / 1000
+        footer += f", {secs:.1f} s, to {max_khz:g} kHz"
     else:
         picture = _masked(glimpse.frame, settings.width, masks)
-    return encode_jpeg(marked(picture, shot.marks), quality=settings.quality)
+    return encode_jpeg(marked(picture, shot.marks, footer=footer), quality=settings.quality)
 
 
 def _masked(frame: VideoFrame, max_width: int, masks: tuple[Polygon, ...]) -> Bytes:
@@ -254,17 +297,25 @@ def _masked(frame: VideoFrame, max_width: int, masks: tuple[Polygon, ...]) -> By
     return np.where(hidden[:, :, None], np.uint8(0), picture)
 
 
-def _mark(evidence: Evidence, *, with_box: bool) -> Mark:
-    text = _text(evidence.label, evidence.score)
-    box = evidence.box
-    if box is None or not with_box:
-        return Mark(text)
-    width, height = min(box.width, 1 - box.x), min(box.height, 1 - box.y)
-    return Mark(text, Box(box.x, box.y, width, height))
+def _marks(event: Event, *, with_boxes: bool) -> Iterator[Mark]:
+    """Each label is written once: at its largest box, or at the top where it has none."""
+    if not event.evidence:
+        yield Mark(_text(event.label, event.top_score))
+    for label in dict.fromkeys(one.label for one in event.evidence):
+        seen = [one for one in event.evidence if one.label == label]
+        found = {_box(one.box) for one in seen if with_boxes and one.box is not None}
+        boxes = sorted(found, key=lambda box: box.width * box.height, reverse=True)
+        yield Mark(_text(label, max(one.score for one in seen)), boxes[0] if boxes else None)
+        yield from (Mark("", box) for box in boxes[1:])
+
+
+def _box(box: WireBox) -> Box:
+    """Rounded, it may stand out of the picture by a little."""
+    return Box(box.x, box.y, min(box.width, 1 - box.x), min(box.height, 1 - box.y))
 
 
 def _text(label: str, score: float) -> str:
-    return f"{label} {score:.2f}"
+    return f"{label.replace('_', ' ')} {score:.0%}"
 
 
 def _nothing(_source: str, _at_utc_ns: int | None) -> None:

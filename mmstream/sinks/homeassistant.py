@@ -76,6 +76,11 @@ class Discovery:
         levels = ("status", "device/+/config", "+/+/+/config")
         return tuple(f"{self._prefix}/{below}" for below in levels)
 
+    @property
+    def is_announced(self) -> bool:
+        """Whether all is told that there is to be told, and what is gone taken back."""
+        return self._info is not None or self._form == "off"
+
     def is_birth(self, topic: str, payload: bytes, *, is_retained: bool) -> bool:
         """Whether Home Assistant has just started: it is to have `packets` and then all states."""
         is_said = topic == f"{self._prefix}/status" and payload == BIRTH.encode()
@@ -285,21 +290,34 @@ class AnnouncedPicture(RetainedPicture):
     @property
     def topics(self) -> tuple[str, ...]:
         """To subscribe to, before anything is published: what comes goes to `heard`."""
-        return self._discovery.topics
+        return (*self._discovery.topics, *self.own_topics)
 
     def heard(self, topic: str, payload: bytes, *, is_retained: bool) -> tuple[Packet, ...]:
         """What to answer: to Home Assistant's birth everything, configurations first."""
         if self._discovery.is_birth(topic, payload, is_retained=is_retained):
             return self.packets()
-        return self._discovery.heard(topic, payload, is_retained=is_retained)
+        if is_retained and payload:
+            self.left(topic, payload)
+        return (
+            *self._discovery.heard(topic, payload, is_retained=is_retained),
+            *self._without_ghosts(),
+        )
 
     def update(self, message: Published) -> tuple[Packet, ...]:
         """Take a message in; gives the retained topics that it changes, in order."""
-        return (*self._discovery.update(message), *super().update(message))
+        return (
+            *self._discovery.update(message),
+            *super().update(message),
+            *self._without_ghosts(),
+        )
 
     def packets(self) -> tuple[Packet, ...]:
         """All of it, configurations first; with what is to be cleared."""
         return (*self._discovery.packets(), *super().packets())
+
+    def _without_ghosts(self) -> tuple[Packet, ...]:
+        """Home Assistant complains of an empty topic whose entity it still has."""
+        return self.without_ghosts() if self._discovery.is_announced else ()
 
     def settled(self, packets: tuple[Packet, ...]) -> tuple[Packet, ...]:
         """The broker has these; gives those that are to follow them."""

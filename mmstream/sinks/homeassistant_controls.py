@@ -1,4 +1,4 @@
-"""What people can do from Home Assistant: buttons send requests, switches and numbers set features.
+"""What people can do from Home Assistant: buttons and a select request, switches and numbers set.
 
 All hang on the node's status alone: a source that is switched off is offline, and must be switched
 on again from there.
@@ -6,9 +6,9 @@ on again from there.
 
 import json
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, get_args
 
-from mmstream.messages import Features
+from mmstream.messages import Features, LogLevel
 from mmstream.sinks.homeassistant_device import (
     CONFIG,
     LOOKS,
@@ -79,6 +79,24 @@ def button(verb: str, source: str | None, names: Names) -> Entity:
         **_while_node_is_online(names),
     }
     return Entity(verb, "button", options)
+
+
+def log_level(names: Names) -> Entity:
+    """What the log says from which level on; the node's `info` says what is so."""
+    request = {"transaction": TRANSACTION, "arguments": {"level": "{{ value }}"}}
+    options: Options = {
+        "name": "Log level",
+        "state_topic": names.topic("info"),
+        "value_template": "{{ value_json.log_level }}",
+        "command_topic": names.topic("request/log_level"),
+        "command_template": json.dumps(request),
+        "options": list(get_args(LogLevel)),
+        "icon": "mdi:text-box-search",
+        **SURELY,
+        **CONFIG,
+        **_while_node_is_online(names),
+    }
+    return Entity("log_level", "select", options)
 
 
 def _while_node_is_online(names: Names) -> Options:

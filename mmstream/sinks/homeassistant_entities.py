@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, get_args
 
 from mmstream.messages import HealthState, Info, SourceInfo, slug
-from mmstream.sinks.homeassistant_controls import Setting, button, control
+from mmstream.sinks.homeassistant_controls import Setting, button, control, log_level
 from mmstream.sinks.homeassistant_device import (
     DIAGNOSTIC,
     LOOKS,
@@ -27,6 +27,8 @@ from mmstream.sinks.homeassistant_device import (
 
 MAX_STATE: Final = 255
 """Characters that a state of Home Assistant may have."""
+RELEASE: Final = "release"
+"""Below the base topic: the newest version there is, if anybody says it (retained)."""
 
 _MEASURED: Final[Options] = {"state_class": "measurement"}
 
@@ -92,9 +94,10 @@ def _node_entities(info: Info, names: Names) -> tuple[Entity, ...]:
             },
         ),
         _drops("mqtt", stats, "name == 'mqtt'"),
+        _update(names),
     ]
     if "requests" in info.capabilities:
-        entities.append(button("reload", None, names))
+        entities += [button("reload", None, names), log_level(names)]
     return tuple(entities)
 
 
@@ -104,7 +107,7 @@ def _source_entities(source: str, info: Info, names: Names, senses: Senses) -> t
         _connectivity(names.topic(f"{source}/status"), (names.topic("status"),)),
         _health(health, names),
         _latency(source, stats),
-        _drops("drops", stats, f"name.endswith('/{source}')"),
+        _drops("drops", stats, f"name.endswith('/{source}') and not name.startswith('outlet/')"),
     ]
     if senses.video:
         entities.append(_measure("fps", "Frame rate", "fps", health, "video_fps"))
@@ -273,6 +276,20 @@ def _snapshot(topic: str) -> Entity:
     return Entity("snapshot", "image", options)
 
 
+def _update(names: Names) -> Entity:
+    """The newest version is what somebody has published for all nodes; we ask nobody for it."""
+    options: Options = {
+        "name": "Update",
+        "title": "mmstream",
+        "state_topic": names.topic("info"),
+        "value_template": "{{ value_json.version }}",
+        "latest_version_topic": f"{names.root.rpartition('/')[0]}/{RELEASE}",
+        **SURELY,
+        **DIAGNOSTIC,
+    }
+    return Entity("update", "update", options)
+
+
 def _literal(text: str) -> str:
-    """A string literal of Jinja, which takes JSON's."""
-    return json.dumps(text)
+    """A string literal of Jinja, which takes JSON's but for halves of letters beyond 16 bits."""
+    return json.dumps(text, ensure_ascii=False)

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 from mmstream.clock import Clock
-from mmstream.errors import DiskFullError, StoreError
+from mmstream.errors import StoreError
 from mmstream.sinks.spool import Spool
-from mmstream.store.overrides import Acknowledgement, Override, overrides_in
+from mmstream.store.overrides import Acknowledgement, Override
 from mmstream.store.store import Store
 
 PATIENCE_SECS: Final = 2.0
@@ -27,12 +27,9 @@ class Ledger:
         self._clock = clock
 
     async def overrides(self) -> tuple[Override, ...]:
-        """What was set, also in earlier boots and where the disk is full now."""
+        """What was set, also in earlier boots."""
         try:
-            try:
-                return await self._do(lambda store: store.overrides())
-            except DiskFullError:
-                return await asyncio.to_thread(overrides_in, self._spool.path)
+            return await self._do(Store.overrides)
         except StoreError as error:
             _log.error("what was set before is not known, all is as configured: %s", error)
             return ()

@@ -217,6 +217,7 @@ class MqttSink:
                     picture = self._begin(link)
                     await link.send_all(picture)
                     self._owe(self._picture.settled(picture))
+                    group.create_task(link.listen_no_more(self._picture.own_topics))
                     await self._serve(link, group)
                     await link.send_all(self._picture.farewell())
                     watching.cancel()
@@ -373,8 +374,8 @@ class MqttSink:
         self.metrics.drop("refused", link.n_refused)
         link.n_refused = 0
         if not self._is_refused:
-            lost = "the MQTT broker at %s refuses messages, which are lost: %s; may %s publish?"
-            _log.error(lost, self._address, link.refusal, link.identifier)
+            lost = "the MQTT broker at %s refuses messages, which are lost: %s"
+            _log.error(lost, self._address, link.refusal)
         self._is_refused = True
 
     async def _pause(self) -> None:

@@ -22,7 +22,7 @@ import aiomqtt
 from aiomqtt import ProtocolVersion
 from aiomqtt.types import PahoSocket
 from paho.mqtt.client import Client as PahoClient
-from paho.mqtt.client import DisconnectFlags, MQTTMessage
+from paho.mqtt.client import ConnectFlags, DisconnectFlags, MQTTMessage
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
@@ -40,6 +40,9 @@ ABORT_SECS: Final = 0.5
 FIRST_RETRY_SECS: Final = 0.5
 LAST_RETRY_SECS: Final = 15.0
 """The pause between attempts doubles from the first to the last, and is jittered down to half."""
+HEADER_BYTES: Final = 10
+"""Around topic and payload of a message: at most a byte, four of length, two each of the topic's
+length and the identifier, one of properties."""
 UNSPECIFIED: Final = 0x80
 UNSUPPORTED_PROTOCOL: Final = 0x84
 """MQTT 5, section 2.4: reason codes; paho makes them of the codes of MQTT 3.1.1 too."""
@@ -131,6 +134,8 @@ class Link(aiomqtt.Client):
         """Messages that the broker acknowledged with a failure: it did not take them."""
         self.refusal = ""
         """Why the last of them was refused."""
+        self._max_bytes: int | None = None
+        """The longest packet that the broker takes, as far as it says so (MQTT 5)."""
         self.protocol = "MQTT 5" if protocol is ProtocolVersion.V5 else "MQTT 3.1.1"
         self.is_reached = False
         """Whether somebody has let us in as far as TCP and TLS go."""
@@ -185,13 +190,28 @@ class Link(aiomqtt.Client):
         pairs = zip(topics, answers, strict=False)
         return {t: str(a) for t, a in pairs if isinstance(a, ReasonCode) and a.is_failure}
 
+    async def listen_no_more(self, topics: Sequence[str]) -> None:
+        """Take subscriptions back.
+
+        Raises:
+            aiomqtt.MqttError: the connection is gone, or no answer came.
+        """
+        await self.unsubscribe(list(topics))
+
     async def send(self, packet: Packet) -> None:
         """Publish; returns when the broker has acknowledged it (QoS 1) or it is sent (QoS 0).
 
         Raises:
             aiomqtt.MqttError: it may or may not have arrived.
         """
-        await self.publish(packet.topic, packet.encoded(), packet.qos, packet.retain)
+        payload = packet.encoded()
+        n_bytes = len(payload) + len(packet.topic.encode()) + HEADER_BYTES
+        if self._max_bytes is not None and n_bytes > self._max_bytes:
+            # sent all the same, it would cost the connection, and the next one too
+            self.n_refused += 1
+            self.refusal = f"{packet.topic} has {n_bytes} bytes, it takes {self._max_bytes}"
+            return
+        await self.publish(packet.topic, payload, packet.qos, packet.retain)
 
     async def send_all(self, packets: tuple[Packet, ...]) -> None:
         """In order, without waiting for one acknowledgement before the next is sent.
@@ -246,6 +266,17 @@ class Link(aiomqtt.Client):
         if is_open and sock is not None:
             self._loop.add_writer(sock.fileno(), self._client.loop_write)
 
+    def _on_connect(
+        self,
+        client: PahoClient,
+        userdata: object,
+        flags: ConnectFlags,
+        reason_code: ReasonCode,
+        properties: Properties | None = None,
+    ) -> None:
+        self._max_bytes = getattr(properties, "MaximumPacketSize", None)
+        super()._on_connect(client, userdata, flags, reason_code, properties)
+
     def _on_disconnect(
         self,
         client: PahoClient,
@@ -274,7 +305,7 @@ class Link(aiomqtt.Client):
     ) -> None:
         if reason_code.is_failure:
             self.n_refused += 1
-            self.refusal = str(reason_code)
+            self.refusal = f"{reason_code}; may {self.identifier} publish?"
         super()._on_publish(client, userdata, mid, reason_code, properties)
 
 

@@ -1,10 +1,12 @@
 """Which MQTT packets follow from a message: its own, and the retained topics it changes."""
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from mmstream.messages import (
+    RESERVED_SOURCES,
     Event,
     Features,
     Health,
@@ -51,7 +53,39 @@ class RetainedPicture:
         self._aside: dict[str, Packet] = {}
         self._open: defaultdict[str, dict[str, Event]] = defaultdict(dict)
         self._sources: dict[str, None] = {}
+        self._left: dict[str, None] = {}
+        """What the broker retains, as long as it is not known which sources there are."""
         self._is_informed = False
+
+    @property
+    def own_topics(self) -> tuple[str, ...]:
+        """To subscribe to until the picture is out: what is retained there goes to `left`.
+
+        None of them is called as a verb: requests are not to come twice.
+        """
+        return (f"{self._root}/+/features", f"{self._root}/+/state/+")
+
+    def left(self, topic: str, payload: bytes) -> None:
+        """Take in what the broker retains."""
+        if not topic.startswith(f"{self._root}/"):
+            return
+        source, _, rest = topic.removeprefix(f"{self._root}/").partition("/")
+        if not rest or source in RESERVED_SOURCES:
+            return
+        names = [rest]
+        if rest == "features":
+            names += ["status", "health", "open", "snapshot", *_feature_names(payload)]
+        self._left |= {f"{self._root}/{source}/{name}": None for name in names}
+
+    def without_ghosts(self) -> tuple[Packet, ...]:
+        """What clears topics that an earlier boot left, of sources that there are no more."""
+        if not self._is_informed:
+            return ()
+        left = [Packet(topic, "", qos=1, retain=True) for topic in self._left]
+        self._left.clear()
+        return self._shown(
+            [one for one in left if not (one.topic in self._packets or self._is_of_the_living(one))]
+        )
 
     def packet(self, message: Published) -> Packet:
         """The message itself."""
@@ -173,3 +207,11 @@ class RetainedPicture:
         level = slug(label)
         is_on = any(slug(event.label) == level for event in self._open[source].values())
         return self._status(f"{source}/state/{level}", "ON" if is_on else "OFF")
+
+
+def _feature_names(payload: bytes) -> tuple[str, ...]:
+    """Which topics a retained `features` speaks of; none where it is not understood."""
+    try:
+        return tuple(str(one["name"]) for one in json.loads(payload)["features"])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return ()

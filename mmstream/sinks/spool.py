@@ -27,7 +27,7 @@ from mmstream.errors import DiskFullError, StoreError
 from mmstream.messages import Published
 from mmstream.metrics import StageMetrics
 from mmstream.sinks.own_thread import OwnThread
-from mmstream.sinks.spool_disk import Disk, Row, Slip
+from mmstream.sinks.spool_disk import NS_PER_DAY, Disk, Row, Slip, in_words
 from mmstream.store.eviction import Limits
 from mmstream.store.store import Store
 
@@ -39,15 +39,20 @@ RETRY_SECS: Final = 1.0
 """How soon a disk that refused is tried again."""
 TIDY_SECS: Final = 0.2
 """How soon deliveries are marked: after `kill -9` those of this time come twice."""
+AGE_SECS: Final = 600.0
+"""How often what is too old is let go where nothing is said."""
+OPEN_SECS: Final = 60.0
+"""A disk that has not let us in by then hangs: nobody would know why nothing starts."""
 READ_TRIES: Final = 3
 """How often a disk is asked for what waits before all else goes on without that."""
+READ_SECS: Final = 5.0
+"""How long it is waited for each time: a disk that hangs does not say that it does."""
 CLOSE_SECS: Final = 0.5
 """A disk that hangs holds `close` up for no longer than this."""
 MAX_BATCH: Final = 256
 """Messages in one transaction."""
 MAX_UNWRITTEN: Final = 10_000
 """Messages that wait for the disk; the oldest are not tried again."""
-NS_PER_DAY: Final = 86_400 * 10**9
 
 _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
@@ -90,7 +95,8 @@ class Spool:
         """Nothing is opened yet."""
         self.metrics = StageMetrics("store")
         """As the store's own. Dropped also: `not_on_disk` went on from memory, `unwritten` never
-        came to the disk, `shutdown` are losses: neither the disk nor anybody else took them."""
+        came to the disk, `shutdown` are losses: neither the disk nor anybody else took them.
+        `file_lost`: about so many waited in a file that was damaged or removed."""
         self.n_left: int | None = None
         """Messages that earlier boots have left, from `open` on; None: not known."""
         self.max_bytes = limits.max_bytes
@@ -109,6 +115,9 @@ class Spool:
         self._rows: list[Row] = []
         """Delivered, and not marked yet."""
         self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._last_line = ""
+        self._looking: asyncio.Future[Sequence[str]] | None = None
+        """Whether the file is sound is being found out."""
 
     @property
     def n_waiting(self) -> int:
@@ -123,16 +132,28 @@ class Spool:
     async def open(self) -> None:
         """Open the file, or make it, with its folder; one without room is tried again later.
 
+        One that is there can be read without room. If its writer was killed or cut off from power
+        it is looked through beside all else, and set aside when that finds it damaged.
+
         Raises:
             StoreError: it cannot be used; the text says why and what to do.
         """
         try:
-            self.n_left = await self._thread.do(self._disk.open)
+            async with asyncio.timeout(OPEN_SECS):
+                self.n_left = await self._thread.do(self._disk.open)
         except DiskFullError as error:
             self._fail(error)
+        except TimeoutError:
+            msg = f"{self.path}: the disk does not answer"
+            raise StoreError(msg) from None
+        self._look_through()
+        self._soon("age", AGE_SECS, self._tidy)
 
     async def open_events(self, boot_id: str) -> tuple[Published, ...]:
-        """The last message of each event that an earlier boot left open; none on a full disk.
+        """The last message of each event that an earlier boot left open.
+
+        None of a file of an older mmstream that a full disk keeps from being brought up to date:
+        the next start ends those.
 
         Raises:
             StoreError: the file cannot be read.
@@ -190,23 +211,30 @@ class Spool:
 
         None: they cannot be read. Empty: there are none but those that are told of after this.
         """
+        loop = asyncio.get_running_loop()
 
         def read(future: asyncio.Future[Sequence[Slip]]) -> None:
+            patience.cancel()
             try:
                 found = future.result()
-            except StoreError as error:
-                if n_tries > 1 and not self._is_closed:
-                    again = partial(self.read, after_key=after_key, limit=limit, then=then)
-                    later = partial(again, n_tries=n_tries - 1)
-                    asyncio.get_running_loop().call_later(RETRY_SECS, later)
-                    return
-                _log.error("%s; what waits in it comes with the next start", error)
-                then(None)
+            except asyncio.CancelledError:  # it took too long
+                fail(f"{self.path}: the disk does not answer")
+            except Exception as error:  # noqa: BLE001 - whatever it is, who waits must go on
+                fail(in_words(error, self.path))
             else:
                 then(found)
 
+        def fail(why: str) -> None:
+            if n_tries > 1 and not self._is_closed:
+                again = partial(self.read, after_key=after_key, limit=limit, then=then)
+                loop.call_later(RETRY_SECS, partial(again, n_tries=n_tries - 1))
+                return
+            _log.error("%s; what waits in it comes with the next start", why)
+            then(None)
+
         self._tidy()  # what is delivered must not be read again
-        self._beside(partial(self._disk.read, after_key, limit), read)
+        reading = self._beside(partial(self._disk.read, after_key, limit), read)
+        patience = loop.call_later(READ_SECS, reading.cancel)
 
     async def close(self) -> None:
         """Write and mark what is left, and let the file go; says what waits in it."""
@@ -218,14 +246,19 @@ class Spool:
                     await self._quiet.wait()
                 self._end_timers()  # nothing may follow
                 n_waiting = await self._thread.do(partial(self._disk.close, self._rows))
-        except (TimeoutError, StoreError) as error:
-            _log.error("%s: %s", self._disk.path, str(error) or "the disk hangs")
+        except TimeoutError:
+            _log.error("%s: the disk hangs", self.path)
+            self._thread.submit(self._disk.let_go)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the rest must be closed too
+            self._tell(error)
             self._thread.submit(self._disk.let_go)
         self._end_timers()
+        if self._looking is not None:
+            self._looking.cancel()
         self._thread.end()
         if n_waiting:
             kept = "%d messages wait on disk (%s): they come, marked late, at the next start"
-            _log.warning(kept, n_waiting, self._disk.path)
+            _log.warning(kept, n_waiting, self.path)
         if n_lost := sum(not slip.is_delivered for slip in self._unwritten):
             self.metrics.drop("shutdown", n_lost)
             _log.error("%d messages are lost: neither the disk nor the broker took them", n_lost)
@@ -251,14 +284,14 @@ class Spool:
             self._fail(error)
             return
         except Exception as error:  # noqa: BLE001 - a defect holds nothing up, nor is tried for ever
-            _log.error("%s: %s: %s", self._disk.path, type(error).__name__, error)
+            self._tell(error)
             self._take_off(batch)
             for slip in batch:
                 self._go_on(slip)
             self._write()
             return
         if self._is_failing:
-            _log.warning("%s can be written again", self._disk.path)
+            _log.warning("%s can be written again", self.path)
         self._is_failing = False
         self.problem = None
         self._take_off(batch)
@@ -269,6 +302,7 @@ class Spool:
                 self.delivered(slip)
             slip.told(slip)
         self._soon("tidy", TIDY_SECS, self._tidy)
+        self._look_through()  # it could not be opened at the start
         self._write()
 
     def _take_off(self, batch: Sequence[Slip]) -> None:
@@ -277,7 +311,7 @@ class Spool:
             self._unwritten.popleft()
 
     def _lose_patience(self) -> None:
-        self._fail(StoreError(f"{self._disk.path}: the disk does not answer"))
+        self._fail(StoreError(f"{self.path}: the disk does not answer"))
 
     def _fail(self, error: StoreError) -> None:
         self.problem = str(error)
@@ -297,14 +331,21 @@ class Spool:
     def _tidy(self) -> None:
         if timer := self._timers.pop("tidy", None):
             timer.cancel()
+        if self._is_closed:
+            return
         rows, self._rows = self._rows, []
         self._beside(partial(self._disk.tidy, rows), partial(self._tidied, rows))
 
     def _tidied(self, rows: Sequence[Row], future: asyncio.Future[bool]) -> None:
+        self._soon("age", AGE_SECS, self._tidy)
         try:
             if future.result():
                 self._soon("tidy", TIDY_SECS, self._tidy)
         except StoreError:  # the next message will tell
+            self._rows += rows
+            self._soon("tidy", RETRY_SECS, self._tidy)
+        except Exception as error:  # noqa: BLE001 - a defect must not end this for good
+            self._tell(error)
             self._rows += rows
             self._soon("tidy", RETRY_SECS, self._tidy)
 
@@ -318,12 +359,41 @@ class Spool:
         if what not in self._timers and not self._is_closed:
             self._timers[what] = asyncio.get_running_loop().call_later(secs, do)
 
+    def _tell(self, error: Exception) -> None:
+        """Once, however often it comes."""
+        line = in_words(error, self.path)
+        if line != self._last_line:
+            _log.error("%s", line)
+        self._last_line = line
+
     def _end_timers(self) -> None:
         self._is_closed = True
         for timer in self._timers.values():
             timer.cancel()
 
+    def _look_through(self) -> None:
+        """Once, if the file may be damaged unseen."""
+        if self._disk.was_left_open and self._looking is None:
+            looking = OwnThread("store check")
+            self._looking = asyncio.wrap_future(looking.submit(self._disk.look_through))
+            self._looking.add_done_callback(partial(self._looked_through, self._disk.n_files))
+            looking.end()
+
+    def _looked_through(self, n_file: int, future: asyncio.Future[Sequence[str]]) -> None:
+        if future.cancelled():
+            return
+        try:
+            problems = future.result()
+        except Exception as error:  # noqa: BLE001 - it may be damaged in any way
+            _log.warning("%s; whether it is sound is not known", in_words(error, self.path))
+            return
+        if problems and not self._is_closed:
+            _log.error("%s: is damaged: %s", self.path, problems[0])
+            self._beside(partial(self._disk.condemn, n_file), lambda _: self._tidy())
+
     def _beside(
         self, work: Callable[[], _Result], then: Callable[[asyncio.Future[_Result]], None]
-    ) -> None:
-        asyncio.wrap_future(self._thread.submit(work)).add_done_callback(then)
+    ) -> asyncio.Future[_Result]:
+        future = asyncio.wrap_future(self._thread.submit(work))
+        future.add_done_callback(then)
+        return future

@@ -5,7 +5,9 @@ transaction wrote is there after `kill -9`, since it is with the operating syste
 also there after a power cut is up to `PRAGMA synchronous`; see `store.Store`.
 """
 
+import errno
 import fcntl
+import glob
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -22,9 +24,17 @@ BUSY_SECS: Final = 5.0
 WAL_BYTES: Final = 4 * 1024 * 1024
 """About how large the `-wal` file beside it stays."""
 
+CORRUPT: Final = ".corrupt-"
+"""In the name of a damaged file, before the time at which that was found."""
+SHARED_BYTES: Final = 64 * 1024
+"""With less room on a disk, what SQLite shares among processes (`-shm`) may not fit on it."""
+
 _MAGIC: Final = b"SQLite format 3\0"
 _PRIMARY_CODE: Final = 0xFF
 _CORRUPT: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+_NO_ROOM_MAYBE: Final = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN})
+"""What SQLite says where there is no room for a file of its own, and for other reasons."""
 
 
 class FileLock:
@@ -38,19 +48,24 @@ class FileLock:
 
         Raises:
             StoreError: another process has it, or the folder cannot be written.
+            DiskFullError: there is no room for even that.
         """
         file = path.with_name(path.name + ".lock")
         try:
             self._file = file.open("a+", encoding="utf-8")
         except OSError as error:
-            msg = f"{path}: cannot be written: {error.strerror}; give a file in a folder that can"
-            raise StoreError(msg) from None
+            msg = f"{file}: cannot be written: {error.strerror}; give a file in a folder that can"
+            raise refusal(error, msg) from None
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             who = _owner(self._file)
             self._file.close()
             msg = f"{path}: in use by {who}; end that one, or give this one another file"
+            raise StoreError(msg) from None
+        except OSError as error:
+            self._file.close()
+            msg = f"{file}: cannot be locked: {error.strerror}; give a file on a local disk"
             raise StoreError(msg) from None
         with suppress(OSError):  # who it is matters to people only, and the disk may be full
             self._file.truncate(0)
@@ -63,8 +78,11 @@ class FileLock:
             self._file.close()
 
 
-def connect_writer(path: Path) -> sqlite3.Connection:
+def connect_writer(path: Path, *, is_alone: bool = False) -> sqlite3.Connection:
     """The file for reading and writing, made if it is not there; without a schema when new.
+
+    `is_alone`: nobody else can read it meanwhile; then a disk without any room will do, as long as
+    nothing is written. Otherwise SQLite needs 32 KiB for what it shares with readers.
 
     Raises:
         StoreError: it cannot be opened, or is no store of ours.
@@ -77,6 +95,8 @@ def connect_writer(path: Path) -> sqlite3.Connection:
     with telling(path):
         connection = sqlite3.connect(path, timeout=BUSY_SECS, isolation_level=None)
         try:
+            if is_alone:
+                connection.execute("PRAGMA locking_mode = EXCLUSIVE")
             _refuse_foreign(connection, path)
             if number(connection, "PRAGMA page_count") == 0:
                 # Both are kept from the first page on, which WAL mode may write much later.
@@ -111,6 +131,14 @@ def connect_reader(path: Path) -> sqlite3.Connection:
         return connection
 
 
+def was_left_open(path: Path) -> bool:
+    """Whether the last writer was not let go of as it should be: killed, or cut off from power."""
+    try:
+        return path.with_name(path.name + "-wal").stat().st_size > 0
+    except OSError:
+        return False
+
+
 def quick_check(connection: sqlite3.Connection) -> tuple[str, ...]:
     """What `PRAGMA quick_check` finds wrong, at most 100 lines; empty when the file is sound.
 
@@ -126,8 +154,14 @@ def quick_check(connection: sqlite3.Connection) -> tuple[str, ...]:
 
 
 def set_aside(path: Path, suffix: str) -> Path:
-    """Rename the file and its `-wal`, so that a new one can be begun; gives its new name."""
+    """Rename the file and its `-wal`, so that a new one can be begun; gives its new name.
+
+    One that was set aside before goes: a bad disk must not be filled with them.
+    """
     aside = path.with_name(path.name + suffix)
+    for older in path.parent.glob(glob.escape(path.name) + CORRUPT + "*"):
+        with suppress(OSError):
+            older.unlink()
     try:
         path.replace(aside)
         for ending in ("-wal", "-shm"):
@@ -194,10 +228,19 @@ def _refuse_foreign(connection: sqlite3.Connection, path: Path) -> None:
         raise StoreError(msg)
 
 
+def refusal(error: OSError, text: str) -> StoreError:
+    """What to raise: a full disk is got over, anything else is a mistake of somebody's."""
+    return DiskFullError(text) if error.errno in _NO_ROOM else StoreError(text)
+
+
 def _may_be_ours(path: Path) -> bool:
     """Of a file that SQLite cannot read: its header is ours, or zeros, as a power cut leaves it."""
-    with path.open("rb") as file:
-        header = file.read(100)
+    try:
+        with path.open("rb") as file:
+            header = file.read(100)
+    except OSError as error:
+        msg = f"{path}: cannot be read: {error.strerror}"
+        raise StoreError(msg) from None
     is_ours = header[:16] == _MAGIC and header[68:72] == APPLICATION_ID.to_bytes(4, "big")
     return is_ours or not any(header)
 
@@ -216,9 +259,19 @@ def _code(error: sqlite3.Error) -> int:
     return getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE
 
 
+def _is_full(folder: Path) -> bool:
+    """Whether its disk has no room for what SQLite puts beside a file, or for no file more."""
+    try:
+        disk = os.statvfs(folder)
+    except OSError:
+        return False
+    is_out_of_files = disk.f_files > 0 and disk.f_favail == 0  # some do not count them
+    return is_out_of_files or disk.f_bavail * disk.f_frsize < SHARED_BYTES
+
+
 def _told(path: Path, error: sqlite3.Error) -> StoreError:
     code = _code(error)
-    if code == sqlite3.SQLITE_FULL:
+    if code == sqlite3.SQLITE_FULL or (code in _NO_ROOM_MAYBE and _is_full(path.parent)):
         return DiskFullError(f"{path}: cannot be written: the disk is full; make room")
     if code in _CORRUPT:
         text = f"{path}: is damaged ({error}); when it is opened again it is set aside"

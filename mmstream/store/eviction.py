@@ -7,6 +7,8 @@
 
 So nobody gets an `update` or `end` of an event whose `start` went unsent. (A `start` that is under
 way to the broker in the instant in which 3. takes it may arrive, and is not ended.)
+
+What is older is so by the wall clock, as far as that can be relied on: see `Store.evict`.
 """
 
 import sqlite3
@@ -16,6 +18,9 @@ from typing import Final, Literal
 
 from mmstream.store.database import number
 
+CLOCK_SET_NS: Final = 1_735_689_600 * 10**9
+"""2025, before there was an mmstream: a clock that is behind this was not set."""
+
 Reason = Literal["age", "size"]
 
 N_AT_ONCE: Final = 16
@@ -24,6 +29,8 @@ room for it in a `-wal` on a full disk."""
 
 _LOGGED: Final = "is_open = 0 AND n_waiting = 0"
 _SPOOLED: Final = "is_open = 0 AND n_waiting > 0"
+_INDEXED: Final = ("is_open = 1", _LOGGED, _SPOOLED)
+"""All of them, in three indexes by `touched_ns`."""
 _CUTTABLE: Final = """
     is_open = 1 AND (
         (SELECT count(*) FROM messages WHERE messages.entry = entries.entry) > 1
@@ -61,14 +68,18 @@ class Evicted:
     """Ids of open events that are gone, their `start` unsent: no message of them may follow."""
 
 
-def evict_step(connection: sqlite3.Connection, limits: Limits, *, now_ns: int) -> Evicted | None:
-    """Let a few entries go, within a transaction; None: nothing has to go, or nothing can."""
-    oldest_ns = now_ns - limits.max_age_ns
-    for which in (_LOGGED, _SPOOLED):
-        entries = _oldest(connection, f"{which} AND touched_ns < ?", oldest_ns)
+def evict_step(
+    connection: sqlite3.Connection, max_bytes: int, *, oldest_ns: int | None
+) -> Evicted | None:
+    """Let a few entries go, within a transaction; None: nothing has to go, or nothing can.
+
+    What was last touched before `oldest_ns` is too old; None: nothing is.
+    """
+    for which in (_LOGGED, _SPOOLED) if oldest_ns is not None else ():
+        entries = _oldest(connection, f"{which} AND touched_ns < {oldest_ns}")
         if entries:
             return Evicted(_drop(connection, entries, "age"))
-    if used_bytes(connection) <= limits.max_bytes:
+    if used_bytes(connection) <= max_bytes:
         return None
     for which in (_LOGGED, _SPOOLED):
         entries = _oldest(connection, which)
@@ -78,16 +89,32 @@ def evict_step(connection: sqlite3.Connection, limits: Limits, *, now_ns: int) -
     return _cut(connection, entries) if entries else None
 
 
+def restamp(connection: sqlite3.Connection, now_ns: int) -> None:
+    """What was stored by a clock that was not set counts from now on, within a transaction."""
+    for which in _INDEXED:
+        sql = f"UPDATE entries SET touched_ns = ? WHERE {which} AND touched_ns < ?"  # noqa: S608 -- constants of this file
+        connection.execute(sql, (now_ns, CLOCK_SET_NS))
+
+
 def used_bytes(connection: sqlite3.Connection) -> int:
     """How much of the file holds something."""
     n_pages = number(connection, "PRAGMA page_count") - number(connection, "PRAGMA freelist_count")
     return n_pages * number(connection, "PRAGMA page_size")
 
 
-def _oldest(connection: sqlite3.Connection, which: str, *values: int) -> tuple[int, ...]:
+def newest_ns(connection: sqlite3.Connection) -> int:
+    """When an entry was last touched, by the clock of then; 0: there is none."""
+    newest = 0
+    for which in _INDEXED:
+        sql = f"SELECT coalesce(max(touched_ns), 0) FROM entries WHERE {which}"  # noqa: S608 -- constants of this file
+        newest = max(newest, number(connection, sql))
+    return newest
+
+
+def _oldest(connection: sqlite3.Connection, which: str) -> tuple[int, ...]:
     order = f"ORDER BY touched_ns, entry LIMIT {N_AT_ONCE}"
-    sql = f"SELECT entry FROM entries WHERE {which} {order}"  # noqa: S608 -- constants of this file
-    return tuple(int(entry) for (entry,) in connection.execute(sql, values))
+    sql = f"SELECT entry FROM entries WHERE {which} {order}"  # noqa: S608 -- constants of this file, and a number
+    return tuple(int(entry) for (entry,) in connection.execute(sql))
 
 
 def _drop(connection: sqlite3.Connection, entries: tuple[int, ...], reason: Reason) -> Counter[str]:

@@ -2,11 +2,9 @@
 
 import sqlite3
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from mmstream.errors import StoreError
-from mmstream.store.database import close_quietly, connect_reader, telling
 
 MAX_OVERRIDES: Final = 10_000
 """Features that may be set in one file: a hundred sources with all of theirs, and much to spare."""
@@ -44,22 +42,6 @@ def read_overrides(connection: sqlite3.Connection) -> tuple[Override, ...]:
     """All of them, those of one source together."""
     sql = "SELECT source, feature, value, set_ns, by FROM overrides ORDER BY source, feature"
     return tuple(Override(*row) for row in connection.execute(sql))
-
-
-def overrides_in(path: Path) -> tuple[Override, ...]:
-    """The same of a file that nobody writes, such as one on a full disk; none: there is no file.
-
-    Raises:
-        StoreError: it cannot be read.
-    """
-    if not path.is_file():
-        return ()
-    connection = connect_reader(path)
-    try:
-        with telling(path):
-            return read_overrides(connection)
-    finally:
-        close_quietly(connection)
 
 
 def put_override(connection: sqlite3.Connection, override: Override) -> None:

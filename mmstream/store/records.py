@@ -74,18 +74,21 @@ def facts_of(content: Content) -> Facts:
     raise StateError(msg)
 
 
-def to_published(content: ContentName, payload: str) -> Published:
+def to_published(content: ContentName, payload: str | bytes) -> Published:
     """The message whose `to_json` is `payload`.
 
     Raises:
         StoreError: it is none that this version of mmstream knows.
     """
     try:
-        fields: dict[str, JsonValue] = json.loads(payload)
+        fields: JsonValue = json.loads(payload)
+        if not isinstance(fields, dict):
+            msg = "no object"
+            raise TypeError(msg)  # noqa: TRY301 - as the others
         stamped = {name: fields.pop(name) for name in NumberedStamp.model_fields if name in fields}
         said = _CONTENTS[content].model_validate(fields)
         return Published(said, NumberedStamp.model_validate(stamped))
-    except (ValidationError, ValueError) as error:
+    except (ValidationError, ValueError, TypeError, RecursionError) as error:
         msg = f"a stored {content} cannot be read: {str(error).splitlines()[0]}"
         raise StoreError(msg) from None
 

@@ -124,13 +124,15 @@ def migrate(connection: sqlite3.Connection, steps: Sequence[Step] = STEPS) -> No
     """Carry out the steps that the file has not had, all of them or none.
 
     Takes the write lock even when there is nothing to do: a file that may not be written is found
-    out here, not with the first message.
+    out here, not with the first message. Then it needs no room on the disk.
     """
     with transaction(connection):
-        for step in steps[version(connection) :]:
+        n_had = version(connection)
+        for step in steps[n_had:]:
             for statement in step:
                 connection.execute(statement)
-        connection.execute(f"PRAGMA user_version = {len(steps)}")
+        if n_had < len(steps):
+            connection.execute(f"PRAGMA user_version = {len(steps)}")
 
 
 def refuse_newer(connection: sqlite3.Connection, path: Path) -> None:

@@ -7,6 +7,8 @@
     keep_override   what people have set, for the next boot; acknowledge: what they have seen
     evict           keeps the file bounded
 
+Ages are the wall clock's, which may be wrong and be set: `count_ages_anew` follows it.
+
 **What is promised.** `append` waits until the disk says that it has the transaction (WAL with
 `synchronous = FULL`): neither `kill -9` nor a power cut loses what it returned a key for. That
 costs a sync per transaction, so append what has come together. All else is written with
@@ -22,21 +24,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from mmstream.errors import StateError, StoreCorruptError, StoreError
-from mmstream.messages import NumberedStamp, Published, iso_utc
+from mmstream.errors import StateError, StoreError
+from mmstream.messages import NumberedStamp, Published
 from mmstream.metrics import StageMetrics
-from mmstream.store import schema
 from mmstream.store.database import (
     FileLock,
     close_quietly,
-    connect_writer,
     number,
-    quick_check,
-    set_aside,
     telling,
     transaction,
 )
-from mmstream.store.eviction import Evicted, Limits, evict_step, used_bytes
+from mmstream.store.eviction import (
+    CLOCK_SET_NS,
+    Evicted,
+    Limits,
+    evict_step,
+    newest_ns,
+    restamp,
+    used_bytes,
+)
+from mmstream.store.opening import open_for_writing
 from mmstream.store.overrides import (
     Acknowledgement,
     Override,
@@ -66,21 +73,22 @@ class Spooled:
 class Store:
     """One event log, open for writing; used on one thread."""
 
-    def __init__(self, path: Path, limits: Limits, *, now_ns: int) -> None:
+    def __init__(
+        self, path: Path, limits: Limits, *, now_ns: int, is_damaged: bool = False
+    ) -> None:
         """Open the file, or make it; a damaged one is set aside and a new one begun.
 
-        The whole file is checked (about 0.1 s per 100 MB from memory, else as fast as the disk
-        reads). Its folder must be there. `now_ns` (UTC, since 1970) goes into the name of a file
-        that is set aside.
+        That it is damaged is seen where it is read, also later (StoreCorruptError): open it again
+        with `is_damaged`. To look through all of it takes a second per 500 MB from memory, and ten
+        or more from a disk: see `EventLog.check`. Its folder must be there. `now_ns` (UTC, since
+        1970) goes into the name of a file that is set aside.
 
         Raises:
             StoreError: another process writes it; it is no store, or one of a newer mmstream; it
                 cannot be written. The text names the file and says what to do.
-            DiskFullError: there is no room for a new one.
+            DiskFullError: there is no room for a new one, or to bring one up to date.
         """
         self.path = path
-        self.set_aside: Path | None = None
-        """Where the damaged file is now, if that is what was found; to be told to people."""
         self.metrics = StageMetrics("store")
         """`n_in` were appended, `n_out` delivered. Dropped, before a broker had them: `spool_age`,
         `spool_size`, `unreadable` (of another version of mmstream). History that is gone, no loss:
@@ -90,10 +98,12 @@ class Store:
         """Open events that were evicted unsent."""
         self._lock = FileLock(path)
         try:
-            self._connection = self._opened(now_ns)
+            self.opened = open_for_writing(path, now_ns=now_ns, is_damaged=is_damaged)
+            """What was found then, to be told to people."""
         except BaseException:
             self._lock.release()
             raise
+        self._connection = self.opened.connection
 
     def append(self, messages: Sequence[Published], *, now_ns: int) -> tuple[int | None, ...]:
         """Put messages at the end of the spool, all or none; on disk when it returns.
@@ -123,7 +133,7 @@ class Store:
             StoreError: the file cannot be read.
         """
         sql = """
-            SELECT key, content, payload FROM messages JOIN entries USING (entry)
+            SELECT key, content, CAST(payload AS BLOB) FROM messages JOIN entries USING (entry)
             WHERE is_waiting = 1 AND key > ? ORDER BY key LIMIT ?
         """
         while True:
@@ -168,7 +178,7 @@ class Store:
             StoreError: the file cannot be read.
         """
         sql = """
-            SELECT content, payload FROM entries CROSS JOIN messages
+            SELECT content, CAST(payload AS BLOB) FROM entries CROSS JOIN messages
                 ON key = (SELECT max(key) FROM messages AS m WHERE m.entry = entries.entry)
             WHERE is_open = 1 AND boot_id <> ? ORDER BY key
         """
@@ -221,10 +231,35 @@ class Store:
         with self._surely():
             return acknowledge(self._connection, event_id, by, now_ns=now_ns)
 
-    def evict(self, *, now_ns: int) -> bool:
+    def count_ages_anew(self, step_ns: int) -> None:
+        """The clock was set by so much: what was stored since the file was opened was as well.
+
+        Raises:
+            DiskFullError: nothing is changed.
+            StoreError: nothing is changed; the file cannot be used.
+        """
+        sql = """
+            UPDATE entries SET touched_ns = touched_ns + ?
+            WHERE entry IN (SELECT entry FROM messages WHERE key > ?)
+        """
+        with telling(self.path), transaction(self._connection):
+            self._connection.execute(sql, (step_ns, self.opened.last_key))
+
+    def newest_ns(self) -> int:
+        """When something was last stored, by the clock of then, UTC since 1970; 0: never.
+
+        Raises:
+            StoreError: the file cannot be read.
+        """
+        with telling(self.path):
+            return newest_ns(self._connection)
+
+    def evict(self, *, now_ns: int, knows_age: bool = True) -> bool:
         """Let go what is too old or too much, at most about 1000 entries; whether more is due.
 
-        See `mmstream.store.eviction`. Costs next to nothing when nothing is due.
+        See `mmstream.store.eviction`. Costs next to nothing when nothing is due. Nothing is too old
+        unless `knows_age`, and by a clock that is set; what was stored by one that was not is as
+        old as when that is found.
 
         Raises:
             DiskFullError: deleting needs room too; what was counted is gone all the same.
@@ -232,8 +267,13 @@ class Store:
         """
         with telling(self.path):
             self._connection.execute("PRAGMA synchronous = NORMAL")
+            oldest_ns = None
+            if knows_age and now_ns >= CLOCK_SET_NS:
+                oldest_ns = now_ns - self._limits.max_age_ns
+                with transaction(self._connection):
+                    restamp(self._connection, now_ns)
             for _ in range(MAX_STEPS):
-                evicted = self._evict_step(now_ns)
+                evicted = self._evict_step(oldest_ns)
                 if evicted is None:
                     break
                 self._cut |= evicted.cut
@@ -262,31 +302,6 @@ class Store:
             self._connection.execute("PRAGMA synchronous = FULL")
             with transaction(self._connection):
                 yield
-
-    def _opened(self, now_ns: int) -> sqlite3.Connection:
-        try:
-            return self._checked()
-        except StoreCorruptError:
-            when = iso_utc(now_ns).replace("-", "").replace(":", "")
-            self.set_aside = set_aside(self.path, f".corrupt-{when}")
-            return self._checked()
-
-    def _checked(self) -> sqlite3.Connection:
-        connection = connect_writer(self.path)
-        try:
-            with telling(self.path):
-                self._refuse_damaged(quick_check(connection))
-                schema.refuse_newer(connection, self.path)
-                schema.migrate(connection, schema.STEPS)
-        except BaseException:
-            close_quietly(connection)
-            raise
-        return connection
-
-    def _refuse_damaged(self, problems: tuple[str, ...]) -> None:
-        if problems:
-            msg = f"{self.path}: is damaged: {problems[0]}"
-            raise StoreCorruptError(msg)
 
     def _append_one(self, message: Published, cut: set[str], now_ns: int) -> int | None:
         stamp, facts = message.stamp, facts_of(message.content)
@@ -358,9 +373,9 @@ class Store:
                     self._connection.execute(sql, (key,))
         return n_settled
 
-    def _evict_step(self, now_ns: int) -> Evicted | None:
+    def _evict_step(self, oldest_ns: int | None) -> Evicted | None:
         with transaction(self._connection):
-            return evict_step(self._connection, self._limits, now_ns=now_ns)
+            return evict_step(self._connection, self._limits.max_bytes, oldest_ns=oldest_ns)
 
     def _shrink(self) -> None:
         """Give back what is free beyond need; without waiting for a reader."""

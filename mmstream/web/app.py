@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Callable
 from functools import partial
 from typing import Final
+from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 from starlette.applications import Starlette
@@ -34,7 +35,7 @@ class Guard:
         leads to 127.0.0.1 (DNS rebinding): we must have been asked for under our own name.
         """
         if self._token is None:
-            return is_loopback(request.url.hostname or "")
+            return is_loopback(_name_of_us(request))
         scheme, _, said = request.headers.get("authorization", "").partition(" ")
         return scheme.lower() == "bearer" and secrets.compare_digest(
             said.encode("latin-1"), self._token
@@ -46,6 +47,14 @@ class Guard:
             return PlainTextResponse("ask for 127.0.0.1 or localhost\n", 403, _HEADERS)
         headers = {**_HEADERS, "WWW-Authenticate": "Bearer"}
         return PlainTextResponse("a token is needed: Authorization: Bearer ...\n", 401, headers)
+
+
+def _name_of_us(request: Request) -> str:
+    """What the asker calls us: `request.url` falls back to our own where that is no name."""
+    try:
+        return urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
+    except ValueError:
+        return ""
 
 
 def make_app(guard: Guard, look: Callable[[], Look | None]) -> Starlette:

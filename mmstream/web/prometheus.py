@@ -116,9 +116,9 @@ def _of_stages(stages: Sequence[StageMetrics], sources: set[str]) -> Iterator[Me
 
 
 def _where(name: str, sources: set[str]) -> list[str]:
-    """`windows/door` as stage and source; `outlet/mqtt` is a stage, and no source's."""
+    """`windows/door` as stage and source; `outlet/web` is a stage, whatever sources are called."""
     stage, _, source = name.partition("/")
-    return [stage, source] if source in sources else [name, ""]
+    return [stage, source] if source in sources and stage != "outlet" else [name, ""]
 
 
 def _dropped(group: Sequence[StageMetrics]) -> Counter[str]:

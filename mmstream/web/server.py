@@ -1,5 +1,6 @@
 """The HTTP server of a run, as a sink: the runtime starts and ends it, and it sees each message."""
 
+import asyncio
 import errno
 import logging
 import os
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from typing import Final
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from mmstream.errors import ConfigError
 from mmstream.messages import Published
@@ -28,7 +30,7 @@ from mmstream.web.settings import WebSettings
 GOODBYE_SECS: Final = 1
 """How long answers that are under way may take once we close."""
 MAX_CONNECTIONS: Final = 64
-"""Requests beyond that many connections are answered with 503."""
+"""One more, and the oldest is cut: whoever stays must not keep a supervisor from its answer."""
 
 _log = logging.getLogger(__name__)
 
@@ -53,14 +55,14 @@ class WebServer:
         app = make_app(Guard(settings.token), self._look)
         config = uvicorn.Config(
             app,
-            http="h11",
+            http=_Connection,
             ws="none",
             lifespan="off",
             log_config=None,  # its messages go where ours go
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            limit_concurrency=MAX_CONNECTIONS,
+            limit_concurrency=MAX_CONNECTIONS + 1,  # more answers under way are refused
             timeout_graceful_shutdown=GOODBYE_SECS,
         )
         config.load()  # imports, which must not happen on the loop
@@ -116,6 +118,16 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Signals are the runtime's."""
         yield
+
+
+class _Connection(H11Protocol):
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in H11Protocol
+        """Take it in; the oldest goes where there are too many."""
+        super().connection_made(transport)
+        self.made_at_secs = self.loop.time()
+        ours = [one for one in self.connections if isinstance(one, _Connection)]
+        if len(ours) > MAX_CONNECTIONS:
+            min(ours, key=lambda one: one.made_at_secs).transport.abort()
 
 
 def _broker_look(broker: Broker) -> BrokerLook:

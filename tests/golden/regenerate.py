@@ -37,7 +37,7 @@ CLIPS: Final = (
 EMISSION_FIELDS: Final = ("boot_id", "ts_emit", "latency_ms", "late")
 GOLDEN: Final = Path(__file__).resolve().parent
 FORMS: Final[tuple[Form, ...]] = ("device", "component")
-LABELS: Final = ("motion", "person", "alarm", "camera_blocked", 'Grüße "laut"')
+LABELS: Final = ("motion", "person", "alarm", "camera_blocked", 'Grüße "laut" 🔔')
 CAPABILITIES: Final = ("events", "requests", "captions", "snapshots")
 PACKAGES: Final = ("numpy", "opencv-python-headless", "av")
 

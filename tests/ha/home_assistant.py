@@ -140,6 +140,13 @@ class HomeAssistant:
         found = self.states().get(entity_id)
         return "" if found is None else found.state
 
+    def picture(self, entity_id: str) -> bytes:
+        """As its dashboard shows it; empty if there is none."""
+        try:
+            return self._fetch("GET", f"/api/image_proxy/{entity_id}")
+        except HTTPError:
+            return b""
+
     def render(self, template: str) -> str:
         """A template as Home Assistant renders it."""
         return self._ask("POST", "/api/template", {"template": template})
@@ -197,6 +204,9 @@ class HomeAssistant:
             return False
 
     def _ask(self, method: str, path: str, body: JsonValue = None) -> str:
+        return self._fetch(method, path, body).decode()
+
+    def _fetch(self, method: str, path: str, body: JsonValue = None) -> bytes:
         request = Request(
             f"http://{HOST}:{self._port}{path}",
             method=method,
@@ -204,7 +214,7 @@ class HomeAssistant:
             headers={"Authorization": f"Bearer {_token()}", "Content-Type": "application/json"},
         )
         with urlopen(request, timeout=PATIENCE_SECS) as answer:  # noqa: S310 - its scheme is http
-            return str(answer.read().decode())
+            return bytes(answer.read())
 
 
 def program() -> str:

@@ -26,6 +26,8 @@ def running(
     broker: Mosquitto,
     form: Form,
     sources: dict[str, JsonValue],
+    *,
+    snapshots: JsonValue = False,
     **detectors: JsonValue,
 ) -> Iterator[None]:
     """The program; stopped politely at the end."""
@@ -33,6 +35,7 @@ def running(
         "node": "pi",
         "sources": sources,
         "detectors": {**QUICK, **detectors},
+        "snapshots": snapshots,
         "sinks": {"mqtt": {"port": broker.port, "discovery": form}},
     }
     file = folder / "config.yaml"

@@ -84,6 +84,20 @@ def test_a_number_sets_a_threshold_that_holds_over_a_restart(
         home.wait_for(number, "0.83")
 
 
+@pytest.mark.usefixtures("_nothing_is_left")
+def test_the_log_level_is_selected(
+    broker: Mosquitto, home: HomeAssistant, form: Form, tmp_path: Path
+) -> None:
+    select = "select.mmstream_pi_log_level"
+    with running(tmp_path, broker, form, {"door": SHAPES}):
+        home.wait_for(select, "warning")
+        home.call("select", "select_option", {"entity_id": select, "option": "info"})
+        home.wait_for(select, "info")
+    home.wait_for(select, "unavailable")
+    with running(tmp_path, broker, form, {"door": SHAPES}):
+        home.wait_for(select, "info")
+
+
 def started(heard: Sequence[Heard]) -> list[str]:
     """Labels of the events that have started."""
     told = [json.loads(one.payload) for one in heard if one.topic == "mmstream/pi/door/event"]

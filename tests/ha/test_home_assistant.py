@@ -12,7 +12,7 @@ from ha.program import SHAPES, Form, configurations, ours, running
 from programs import ROOT
 from pydantic import JsonValue
 from regenerate import LABELS, announced_file
-from sink_messages import caption, event, published
+from sink_messages import caption, event, info, published
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(180)]
 
@@ -161,32 +161,61 @@ def test_the_automations_of_the_page_fire(
     broker: Mosquitto, home: HomeAssistant, form: Form, data_dir: Path, tmp_path: Path
 ) -> None:
     automations = documented_automations()
-    assert len(automations) == 5
+    assert len(automations) == 6
     clip: JsonValue = {"type": "media", "url": str(data_dir / CLIP), "pace": "realtime"}
-    with running(tmp_path, broker, form, {"front_door": clip}):
+    looks: dict[str, JsonValue] = {"speech": {}, "face": {}}
+    with running(tmp_path, broker, form, {"front_door": clip}, snapshots={}, **looks):
         home.wait_for("binary_sensor.front_door_motion", "off")
         home.automate([*automations, triggered_by_device(home)])
-        home.wait_until(lambda: len(fired(home)) == 6, "all are taken in")
+        home.wait_until(lambda: len(fired(home)) == 7, "all are taken in")
+        before = fired(home)  # beside another form, it may be
         home.wait_for("binary_sensor.front_door_motion", "on")
         light = "light_while_something_moves_at_the_door"
-        home.wait_until(lambda: {light, "by_device"} <= fired_names(home), "two have fired")
+        seen = {light, "by_device", "a_picture_of_the_door"}
+        home.wait_until(lambda: seen <= fired_since(before, home), "three have fired")
         say(broker.port, "mmstream/pi/front_door/state/alarm", "ON")
         say(broker.port, "mmstream/pi/front_door/state/camera_blocked", "ON")
         heard = {"a_smoke_alarm_sounds", "something_is_wrong_with_the_camera"}
-        home.wait_until(lambda: heard <= fired_names(home), "two more have fired")
+        home.wait_until(lambda: heard <= fired_since(before, home), "two more have fired")
+        spoken = published(event("e", label="person_speaking", source="front_door"))
+        said = spoken.to_json()
+        say(broker.port, spoken.topic, said.replace('"late":false', '"late":true'))
+        home.wait_until(lambda: is_late(home) is True, "what is late is told")
+        assert "somebody_speaks_at_the_door" not in fired_since(before, home)
+        say(broker.port, spoken.topic, said)
+        home.wait_until(
+            lambda: "somebody_speaks_at_the_door" in fired_since(before, home), "it fires"
+        )
         home.pretend("zone.home", "1")
         home.wait_for("switch.front_door_enabled", "off")
         home.pretend("zone.home", "0")
         home.wait_for("switch.front_door_enabled", "on")
 
 
+@pytest.mark.usefixtures("_nothing_is_left")
+def test_a_picture_comes_with_events_and_goes_with_the_setting(
+    broker: Mosquitto, home: HomeAssistant, form: Form, tmp_path: Path
+) -> None:
+    image, topic = "image.door_snapshot", "mmstream/pi/door/snapshot"
+    with running(tmp_path, broker, form, {"door": SHAPES}, snapshots={"width": 320}):
+        home.wait_until(lambda: home.picture(image).startswith(b"\xff\xd8"), "a picture")
+        assert home.state(image) not in {"unknown", "unavailable"}
+    home.wait_for(image, "unavailable")
+    with running(tmp_path, broker, form, {"door": SHAPES}):
+        home.wait_for(image, "")
+        with Listener(broker.port) as latecomer:
+            latecomer.wait_for(lambda heard: any(one.topic.endswith("/info") for one in heard))
+            assert latecomer.retained().get(topic, "") == ""
+
+
 def test_the_golden_configurations_are_taken(
     broker: Mosquitto, home: HomeAssistant, form: Form
 ) -> None:
-    """All that there can be, captions and snapshots too, which the program does not publish yet."""
+    """All that there can be, captions too, which the program does not publish yet."""
     golden = json.loads(announced_file(form).read_text("utf-8"))
     node = "mmstream/pi"
     with Listener(broker.port) as listener:
+        listener.say(f"{node}/front_door/snapshot", "", retain=True)  # of another test
         for topic, body in golden.items():
             listener.say(topic, json.dumps(body), retain=True)
         for topic in (f"{node}/status", f"{node}/front_door/status"):
@@ -204,7 +233,13 @@ def test_the_golden_configurations_are_taken(
         home.wait_until(
             lambda: home.state("event.front_door_grue_laut") != "unknown", "the odd one"
         )
-        for topic in golden:
+        home.wait_for("update.mmstream_pi_update", "unknown")
+        listener.say(f"{node}/info", published(info()).to_json(), retain=True)
+        listener.say("mmstream/release", "0.1.0", retain=True)
+        home.wait_for("update.mmstream_pi_update", "off")
+        listener.say("mmstream/release", "0.2.0", retain=True)
+        home.wait_for("update.mmstream_pi_update", "on")
+        for topic in (*golden, f"{node}/info", "mmstream/release"):
             listener.say(topic, "", retain=True)
         home.wait_until(lambda: not ours(home), "all is taken back")
 
@@ -228,6 +263,11 @@ def triggered_by_device(home: HomeAssistant) -> JsonValue:
     return {"id": "by_device", "alias": "by_device", "trigger": [trigger], "action": [action]}
 
 
+def is_late(home: HomeAssistant) -> JsonValue:
+    """Whether the last that Home Assistant knows of somebody who speaks has waited."""
+    return home.states()["event.front_door_person_speaking"].attributes.get("late")
+
+
 def fired(home: HomeAssistant) -> dict[str, JsonValue]:
     return {
         one.entity_id.removeprefix("automation."): one.attributes.get("last_triggered")
@@ -236,5 +276,5 @@ def fired(home: HomeAssistant) -> dict[str, JsonValue]:
     }
 
 
-def fired_names(home: HomeAssistant) -> set[str]:
-    return {name for name, when in fired(home).items() if when is not None}
+def fired_since(before: dict[str, JsonValue], home: HomeAssistant) -> set[str]:
+    return {name for name, when in fired(home).items() if when != before.get(name)}

@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from brokers import HOST, Listener, Mosquitto, program_path, running
+from brokers import HOST, Listener, Mosquitto, program_path, running, say, wait_until
 from programs import start
 from pydantic import JsonValue
 
@@ -24,9 +24,11 @@ ROOT = "mmstream/test"
 OFF = ("presence", "person", "face", "speech", "alarm", "condition", "impact", "person_speaking")
 
 
-@contextmanager
-def program(folder: Path, port: int, **more: JsonValue) -> Iterator[None]:
-    """A road that is filmed, and somebody who talks in the dark."""
+LEFT: JsonValue = [[0, 0], [0.6, 0], [0.6, 1], [0, 1]]
+"""The left of the picture is hidden."""
+
+
+def configure(folder: Path, port: int, **more: JsonValue) -> None:
     config: dict[str, JsonValue] = {
         "node": "test",
         "detectors": dict.fromkeys(OFF, False),
@@ -35,6 +37,12 @@ def program(folder: Path, port: int, **more: JsonValue) -> Iterator[None]:
         **more,
     }
     (folder / "config.yaml").write_text(json.dumps(config))
+
+
+@contextmanager
+def program(folder: Path, port: int, **more: JsonValue) -> Iterator[None]:
+    """A road that is filmed, and somebody who talks in the dark."""
+    configure(folder, port, **more)
     with start("run", "config.yaml", "--no-web", folder=folder) as process:
         try:
             yield
@@ -58,14 +66,22 @@ def shown(port: int, source: str) -> tuple[Bytes, bool]:
     return np.asarray(bgr, np.uint8), retained == b"1"
 
 
-def ask(listener: Listener, source: str) -> dict[str, JsonValue]:
-    topic, n = f"{ROOT}/response/snapshot", len(listener.heard)
-    listener.say(f"{ROOT}/request/snapshot", json.dumps({"source": source}))
+def ask(
+    listener: Listener, source: str | None, verb: str = "snapshot", **arguments: JsonValue
+) -> dict[str, JsonValue]:
+    topic, n = f"{ROOT}/response/{verb}", len(listener.heard)
+    asked = json.dumps({"source": source, "arguments": arguments})
+    listener.say(f"{ROOT}/request/{verb}", asked)
     heard = listener.wait_for(lambda heard: any(one.topic == topic for one in heard[n:]))
     answer: dict[str, JsonValue] = json.loads(
         next(one.payload for one in heard[n:] if one.topic == topic)
     )
     return answer
+
+
+def wait_for_picture(listener: Listener, source: str) -> None:
+    """A source that has just started may have nothing to show yet."""
+    wait_until(lambda: ask(listener, source)["error"] is None, "a picture")
 
 
 def test_a_subscriber_gets_pictures_of_events_and_of_requests(
@@ -105,11 +121,11 @@ def test_a_subscriber_gets_pictures_of_events_and_of_requests(
             assert unseen.mean() < 15  # it is silent
 
 
-def test_nothing_leaves_the_machine_unless_the_configuration_says_so(
-    tmp_path: Path, data_dir: Path
-) -> None:
-    sources: JsonValue = {"road": media(data_dir / "surveillance/car_detection.mp4")}
+def test_nothing_leaves_the_machine_unless_the_configuration_says_so(tmp_path: Path) -> None:
+    sources: JsonValue = {"road": {"type": "synthetic", "scene": "flash_beep"}}
     with Mosquitto(tmp_path) as broker, Listener(broker.port) as listener:
+        for source in ("road", "attic"):
+            say(broker.port, f"{ROOT}/{source}/snapshot", b"of an earlier boot", "-r")
         with program(tmp_path, broker.port, sources=sources):
             topic = f"{ROOT}/road/event"
             listener.wait_for(lambda heard: any(one.topic == topic for one in heard))
@@ -117,7 +133,44 @@ def test_nothing_leaves_the_machine_unless_the_configuration_says_so(
             assert answer["status"] == "error"
             assert "snapshots: {}" in str(answer["error"])
         assert "snapshots" not in json.loads(listener.retained()[f"{ROOT}/info"])["capabilities"]
-        assert f"{ROOT}/road/snapshot" not in listener.retained()
+        for source in ("road", "attic"):
+            assert listener.retained()[f"{ROOT}/{source}/snapshot"] == ""
+        with Listener(broker.port) as latecomer:
+            latecomer.wait_for(lambda heard: any(one.topic == f"{ROOT}/info" for one in heard))
+            assert not [topic for topic in latecomer.retained() if "snapshot" in topic]
+
+
+def test_a_source_that_comes_by_reload_is_masked_from_its_first_picture(
+    tmp_path: Path, data_dir: Path
+) -> None:
+    road = media(data_dir / "surveillance/car_detection.mp4")
+    before: dict[str, JsonValue] = {"sources": {"road": road}, "snapshots": {}}
+    quiet: dict[str, JsonValue] = dict.fromkeys(OFF, False)
+    with Mosquitto(tmp_path) as broker, Listener(broker.port) as listener:  # noqa: SIM117 - long
+        with program(tmp_path, broker.port, **before):
+            listener.wait_for(lambda _: listener.retained().get(f"{ROOT}/road/status") == "online")
+            configure(
+                tmp_path,
+                broker.port,
+                sources={"road": road, "yard": road},
+                snapshots={},
+                detectors={**quiet, "motion": {"masks": {"yard": [LEFT], "road": [LEFT]}}},
+            )
+            answer = ask(listener, None, "reload")
+            assert answer["result"] == {
+                "added": ["yard"],
+                "changed": [],
+                "removed": [],
+                "ignored": ["detectors.motion.masks"],
+            }
+            for source in ("yard", "road"):  # in the road, masks come while it is seen
+                wait_for_picture(listener, source)
+                picture, _ = shown(broker.port, source)
+                assert picture[:320, : round(picture.shape[1] * 0.6)].max() < 12
+                assert picture[:320, round(picture.shape[1] * 0.65) :].max() > 60
+            assert ask(listener, "mews", "add", **road)["status"] == "ok"
+            wait_for_picture(listener, "mews")  # nobody masks it
+            assert shown(broker.port, "mews")[0][:320, :300].max() > 60
 
 
 def test_what_is_shown_in_an_outage_is_there_after_it(tmp_path: Path) -> None:
