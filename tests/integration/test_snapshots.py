@@ -126,6 +126,7 @@ def test_nothing_leaves_the_machine_unless_the_configuration_says_so(tmp_path: P
     with Mosquitto(tmp_path) as broker, Listener(broker.port) as listener:
         for source in ("road", "attic"):
             say(broker.port, f"{ROOT}/{source}/snapshot", b"of an earlier boot", "-r")
+            say(broker.port, f"{ROOT}/{source}/features", b'{"features": []}', "-r")
         with program(tmp_path, broker.port, sources=sources):
             topic = f"{ROOT}/road/event"
             listener.wait_for(lambda heard: any(one.topic == topic for one in heard))
