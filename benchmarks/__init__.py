@@ -6,10 +6,10 @@ from typing import Final
 
 from pydantic import BaseModel
 
-from mmstream.benchmarks import drift, machine, overhead, rtsp, senses
+from mmstream.benchmarks import chaos, drift, machine, overhead, rtsp, senses
 from mmstream.errors import ConfigError
 
-NAMES: Final = ("drift", "overhead", "rtsp", "senses")
+NAMES: Final = ("chaos", "drift", "overhead", "rtsp", "senses")
 
 
 def run(name: str, json_file: Path | None) -> None:
@@ -31,6 +31,9 @@ def run(name: str, json_file: Path | None) -> None:
 
 
 def _measured(name: str) -> tuple[BaseModel, str]:
+    if name == "chaos":
+        outages = chaos.measure()
+        return outages, chaos.table(outages)
     if name == "drift":
         drifts = drift.measure()
         return drifts, drift.table(drifts)

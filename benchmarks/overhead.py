@@ -33,7 +33,8 @@ from mmstream.media import (
 from mmstream.metrics import StageMetrics
 from mmstream.runtime.capture import ThreadedSource
 from mmstream.runtime.chain import Chain
-from mmstream.runtime.local import Graph, LocalRuntime
+from mmstream.runtime.graph import Graph
+from mmstream.runtime.local import LocalRuntime
 from mmstream.sources.pacing import due_ns, paced
 from mmstream.stages import Load
 from mmstream.windows import HopCutter, HopSettings

@@ -17,6 +17,7 @@ import math
 import signal
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -220,9 +221,19 @@ def shift_rtp(media: GstRtspServer.RTSPMedia, shift_ns: int) -> None:
     bin_ = media.get_element()
     for i in range(media.n_streams()):
         payloader = bin_.get_by_name(f"rtp{i}") or bin_.get_by_name(f"pay{i}")
-        # At the source pad before it: offsets of sink pads do not change while media flows.
-        payloader.get_static_pad("sink").get_peer().set_offset(shift_ns)
-        payloader.get_static_pad("src").set_offset(-shift_ns)
+        out = payloader.get_static_pad("src")
+        # At the source pad before it: offsets of sink pads do not change while media flows. Both
+        # while nothing passes: what has had one of them alone would be sent in an hour.
+        before = payloader.get_static_pad("sink").get_peer()
+        before.add_probe(Gst.PadProbeType.IDLE, partial(_shifted, out, shift_ns))
+
+
+def _shifted(
+    out: Gst.Pad, shift_ns: int, before: Gst.Pad, _info: Gst.PadProbeInfo
+) -> Gst.PadProbeReturn:
+    before.set_offset(shift_ns)
+    out.set_offset(-shift_ns)
+    return Gst.PadProbeReturn.REMOVE
 
 
 class Camera:

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import json
 import logging
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -15,9 +16,10 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, NoReturn
 
 import typer
 
-from mmstream import __version__
+from mmstream import __version__, cli_events
 from mmstream.clock import SystemClock
 from mmstream.errors import ConfigError, MmstreamError, SourceError, UnreachableError
+from mmstream.logs import LogFormat, set_up
 
 if TYPE_CHECKING:
     from mmstream.pipelines.configuration import Configuration
@@ -34,6 +36,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.add_typer(cli_events.app, name="events")
 
 models = typer.Typer(help="Trained models.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(models, name="models")
@@ -43,7 +46,7 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY.PATH=VALUE", help="Override a key of the configuration."),
 ]
-Web = Annotated[bool, typer.Option("--web/--no-web", help="Serve the web view (not there yet).")]
+Web = Annotated[bool, typer.Option("--web/--no-web", help="Serve metrics and health.")]
 JsonFile = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Write the figures here too.")
 ]
@@ -91,14 +94,22 @@ def run(
     overrides: Overrides = None,
     *,
     strict: Strict = False,
-    web: Web = True,  # noqa: ARG001 - accepted from the start, the view itself comes later
+    web: Web = True,
+    log_format: Annotated[
+        LogFormat, typer.Option(help="What stderr gets: lines for people, or JSON lines.")
+    ] = LogFormat.TEXT,
 ) -> None:
     """Run a configuration until its sources have ended, or Ctrl-C."""
     from mmstream.pipelines import surveillance
 
+    set_up(log_format)
+    if not web:
+        overrides = [*(overrides or ()), "web=false"]
     settings = _load(config, overrides)
     # What a program reads must not be mixed with what a person reads.
     out = sys.stderr if settings.sinks.writes_to_stdout else sys.stdout
+    if out is sys.stderr and log_format is LogFormat.JSON:
+        out = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - open until the end
     reload = partial(_load, config, overrides)
     failures = asyncio.run(
         surveillance.run(settings, SystemClock(), out, strict=strict, reload=reload)
@@ -308,7 +319,7 @@ def schema(
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="Which benchmark: overhead, drift, rtsp, senses.")],
+    name: Annotated[str, typer.Argument(help="One of: chaos, drift, overhead, rtsp, senses.")],
     json_file: JsonFile = None,
 ) -> None:
     """Measure something beside a baseline in the same run."""
@@ -360,13 +371,13 @@ def _exit_if_all_failed(failures: Sequence[SourceError], n_sources: int) -> None
 
 def _fail(error: MmstreamError, status: int) -> NoReturn:
     for line in str(error).splitlines():
-        typer.echo(f"mmstream: {line}", err=True)
+        logging.getLogger("mmstream").error(line)
     sys.exit(status)
 
 
 def main() -> None:
     """Run the command line; an error of ours is one line on stderr and an exit status."""
-    logging.basicConfig(level=logging.WARNING, format="mmstream: %(message)s")
+    set_up(LogFormat.TEXT)
     try:
         app()
     except ConfigError as error:

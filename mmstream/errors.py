@@ -7,6 +7,9 @@
       + ScorerError         a detector or model cannot be built or run
       + SinkError           a message could not be delivered and is lost
         - BrokerError       the MQTT broker cannot be reached or refused us
+      + StoreError          the event log on disk cannot be opened, read or written
+        - DiskFullError     there is no room: nothing was written, the same may work later
+        - StoreCorruptError what the file holds makes no sense; opened again, it is set aside
       + CommandError        a request cannot be understood or carried out
       + UnreachableError    with --strict, a source or broker was not reached at the start
       + StateError          a call out of order: pushed after flush, run twice
@@ -51,6 +54,18 @@ class SinkError(MmstreamError):
 
 class BrokerError(SinkError):
     """The MQTT broker cannot be reached, or refused the connection; the text says why."""
+
+
+class StoreError(MmstreamError):
+    """The event log cannot be opened, read or written; the text names the file and what to do."""
+
+
+class DiskFullError(StoreError):
+    """No room: nothing of what was asked was written; the store goes on once there is some."""
+
+
+class StoreCorruptError(StoreError):
+    """The file is damaged: close the store and open it again, then it is set aside."""
 
 
 class CommandError(MmstreamError):

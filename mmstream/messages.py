@@ -8,7 +8,7 @@ On the wire both lie flat in one JSON object. docs/wire.md is generated from thi
 import json
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import ClassVar, Final, Literal
@@ -21,8 +21,13 @@ from mmstream.media import Modality
 SCHEMA_VERSION: Final = 1
 RESERVED_SOURCES: Final = frozenset({"status", "info", "stats", "request", "response"})
 ID_PATTERN: Final = r"^[A-Za-z0-9_-]{1,64}$"
+RESERVED_FEATURES: Final = frozenset(
+    {"status", "health", "event", "alert", "open", "state", "caption", "snapshot", "features"}
+)
+"""Levels below a source that are topics already: no feature may be called so."""
 
-EndReason = Literal["quiet", "source_ended", "source_stalled", "shutdown", "restart"]
+EndReason = Literal["quiet", "source_ended", "source_stalled", "disabled", "shutdown", "restart"]
+LogLevel = Literal["debug", "info", "warning"]
 HealthState = Literal["connecting", "online", "degraded", "stalled", "offline"]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -187,7 +192,9 @@ class Alert(Content):
     """The same as seconds since 1970."""
     evidence: tuple[Evidence, ...] = ()
     snapshot_url: str | None = None
+    """Null: no picture has an address; the newest is the payload of `<source>/snapshot`."""
     clip_url: str | None = None
+    """Null: no clips are kept."""
 
 
 class Word(_Record):
@@ -278,6 +285,40 @@ class Info(Content):
     schemas: dict[str, int]
     """The schema version of each kind of message."""
     capabilities: tuple[str, ...]
+    log_level: LogLevel = "warning"
+    """How much the log says; the request `log_level` selects it."""
+
+
+class FeatureState(_Record):
+    """Something that can be set while it runs, and how it is set."""
+
+    name: str
+    """The level of its topics: `<source>/<name>` says the value, `<source>/<name>/set` takes it."""
+    value: Literal["ON", "OFF"] | float
+    """Now: of a switch `ON` or `OFF`, else a number."""
+    default: Literal["ON", "OFF"] | float
+    """What the configuration says: what an empty payload to `set` goes back to."""
+    is_set: bool
+    """Whether the value came by a request; then it holds over restarts."""
+    min: float | None = None
+    """The least that can be set; null for a switch."""
+    max: float | None = None
+    """The most; null for a switch."""
+
+    def text(self) -> str:
+        """The value as its own topic has it."""
+        return self.value if isinstance(self.value, str) else f"{self.value:g}"
+
+
+class Features(Content):
+    """What can be set of a source while it runs."""
+
+    TOPIC = "{source}/features"
+    RETAINED = True
+    QOS = 1
+
+    source: str
+    features: tuple[FeatureState, ...]
 
 
 class StageReport(_Record):
@@ -339,6 +380,8 @@ class Request:
 
     verb: str
     payload: str
+    by: str = field(default="", compare=False)
+    """Who asks, as far as that is known: for logs."""
 
     def command(self) -> Command:
         """What it says; the payload is a JSON object, or empty.
@@ -437,6 +480,7 @@ CONTENTS: Final[tuple[type[Content], ...]] = (
     Caption,
     Health,
     Info,
+    Features,
     Stats,
     Response,
 )

@@ -5,6 +5,7 @@ most one update old.
 """
 
 from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -34,6 +35,13 @@ class Latencies:
         if not self._durations_ns:
             return None
         return round(float(np.percentile(list(self._durations_ns), percent)) / 1e6, 3)
+
+    def percentiles_ms(self, percents: Sequence[float]) -> tuple[float, ...]:
+        """Several for the price of one; empty when nothing was measured."""
+        if not self._durations_ns:
+            return ()
+        found = np.percentile(list(self._durations_ns), percents) / 1e6
+        return tuple(round(float(ms), 3) for ms in found)
 
 
 class StageMetrics:

@@ -185,6 +185,10 @@ class VideoRing:
                 found.appendleft(frame)
         return tuple(found)
 
+    def nearest(self, at_ns: int) -> VideoFrame | None:
+        """The frame held that starts nearest to the instant; None: it is empty."""
+        return min(self._frames, key=lambda frame: abs(frame.start_ns - at_ns), default=None)
+
     def discard_before(self, at_ns: int) -> None:
         """Let go of frames that nobody will ask for any more."""
         while self._frames and self._frames[0].start_ns < at_ns:

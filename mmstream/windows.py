@@ -12,6 +12,7 @@ bound of a stream is the instant before which nothing of it can still come (Medi
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -23,6 +24,7 @@ from mmstream.media import (
     DEFAULT_RATE_HZ,
     NS_PER_SEC,
     AudioChunk,
+    Floats,
     Hop,
     SourceEnded,
     SourceItem,
@@ -42,6 +44,8 @@ from mmstream.rings import AudioRing, RingStatistics, VideoRing
 
 MAX_EMPTY_NS: Final = 10 * NS_PER_SEC
 """Time in which nothing at all came is cut into empty hops up to here; more is jumped over."""
+GLIMPSE_SECS: Final = 4.0
+"""How much sound is shown of an instant."""
 
 _NEVER_NS: Final = -(2**63)
 _NO_SAMPLES: Final = np.zeros(0, np.float32)
@@ -67,6 +71,20 @@ class HopSettings(Settings):
         if secs_to_ns(self.hop_secs) * self.rate_hz % NS_PER_SEC:
             msg = f"hop_secs {self.hop_secs} is not a whole number of samples at {self.rate_hz} Hz"
             raise ValueError(msg)
+
+
+@dataclass(frozen=True, slots=True)
+class Glimpse:
+    """What is held of a source around an instant."""
+
+    utc_ns: int
+    """When it was captured: the frame, or else the end of the sound."""
+    frame: VideoFrame | None
+    """The nearest; None: the source has no pictures, or none is held."""
+    samples: Floats
+    """[n] the sound up to a little after the instant; n = 0 where there is a frame, or no sound."""
+    rate_hz: int
+    """Of the samples."""
 
 
 class HopCutter:
@@ -97,6 +115,7 @@ class HopCutter:
         self._gap = False
         self._synced = True
         self._clock_offset_ns: int | None = None
+        self._utc_offset_ns = 0
 
     def push(self, item: SourceItem) -> Sequence[Hop]:
         """Take an item; give the hops that it settles.
@@ -119,10 +138,10 @@ class HopCutter:
                 self._raise_bound(item.stream, item.at_ns)
                 return self._cut(self._settled_until_ns())
             case AudioChunk():
-                rest = self._open("audio", item.start_ns)
+                rest = self._open("audio", item.start_ns, item.end_ns)
                 self._take_audio(item)
             case VideoFrame():
-                rest = self._open("video", item.start_ns)
+                rest = self._open("video", item.start_ns, item.start_ns + 1)
                 self._take_frame(item)
         return [*rest, *self._cut(self._settled_until_ns())]
 
@@ -134,6 +153,30 @@ class HopCutter:
         """The state of both rings."""
         return {"audio": self._audio.statistics(), "video": self._video.statistics()}
 
+    def glimpse(
+        self, at_utc_ns: int | None = None, *, without: frozenset[StreamKind] = frozenset()
+    ) -> Glimpse | None:
+        """What is still held of an instant (None: of the newest); None: nothing is held.
+
+        Pictures before sound: of sound, `GLIMPSE_SECS` up to a quarter of that after the instant.
+        Nothing of the streams in `without` is shown.
+        """
+        at_ns = self._seen_until_ns
+        if at_ns is None:
+            return None
+        if at_utc_ns is not None:
+            at_ns = at_utc_ns - self._utc_offset_ns
+        offset_ns, rate_hz = self._utc_offset_ns, self._settings.rate_hz
+        frame = None if "video" in without else self._video.nearest(at_ns)
+        if frame is not None:
+            return Glimpse(offset_ns + frame.start_ns, frame, _NO_SAMPLES, rate_hz)
+        if "audio" not in self._streams - without:
+            return None
+        length_ns = secs_to_ns(GLIMPSE_SECS)
+        end_ns = min(at_ns + length_ns // 4, self._audio.end_ns)
+        samples, _ = self._audio.read(Span(end_ns - length_ns, end_ns))
+        return Glimpse(offset_ns + end_ns, None, samples, rate_hz)
+
     def _start(self, item: SourceStarted) -> Sequence[Hop]:
         rest = self.flush()
         if item.clock_offset_ns is None or item.clock_offset_ns != self._clock_offset_ns:
@@ -141,6 +184,7 @@ class HopCutter:
         elif self._next is not None:
             self._floor = self._next  # its time goes on: no hop is given twice
         self._clock_offset_ns = item.clock_offset_ns
+        self._utc_offset_ns = item.utc_offset_ns
         self._audio.clear()
         self._video.clear()
         self._streams = item.streams
@@ -151,7 +195,7 @@ class HopCutter:
         self._has_cut = False
         return rest
 
-    def _open(self, stream: StreamKind, start_ns: int) -> Sequence[Hop]:
+    def _open(self, stream: StreamKind, start_ns: int, end_ns: int) -> Sequence[Hop]:
         """Make sure that the next hop is not long before the item, nor (at first) after it."""
         if stream not in self._streams:
             msg = f"{self._source} sent {stream} that its SourceStarted did not announce"
@@ -165,16 +209,20 @@ class HopCutter:
             self._floor = self._next
             self._next = max(self._next, index)
             self._gap, self._has_cut = True, False
-        elif not self._has_cut and self._may_still_begin(stream, start_ns):
-            self._next = min(self._next, index)
+        elif not self._has_cut:
+            earliest_ns = self._earliest_ns(stream, start_ns)
+            if earliest_ns < end_ns:
+                self._next = min(self._next, earliest_ns // self._hop_ns)
         return rest
 
-    def _may_still_begin(self, stream: StreamKind, start_ns: int) -> bool:
-        """Whether an item may have a hop before the next one: not late, nor a step back."""
-        index = start_ns // self._hop_ns
-        is_settled = (index + 1) * self._hop_ns <= self._settled_until_ns()
-        is_back = start_ns < self._bounds.get(stream, start_ns)
-        return index >= self._floor and not is_settled and not is_back
+    def _earliest_ns(self, stream: StreamKind, start_ns: int) -> int:
+        """From when on an item may begin the first hop: what is late, or a step back, may not.
+
+        So what was counted as late never comes to lie in a hop after all.
+        """
+        settled_until_ns = self._settled_until_ns() // self._hop_ns * self._hop_ns
+        bound_ns = self._bounds.get(stream, start_ns)
+        return max(start_ns, bound_ns, settled_until_ns, self._floor * self._hop_ns)
 
     def _take_audio(self, chunk: AudioChunk) -> None:
         next_ns = self._next_start_ns()

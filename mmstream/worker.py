@@ -152,7 +152,11 @@ class Worker:
                 msg = f"two scorers say the label {name!r}: switch one of them off"
                 raise ConfigError(msg)
         self.metrics = StageMetrics("worker")
+        self.device = settings.device
+        """Where models compute."""
         self.n_batches = 0
+        self.busy_since_ns: int | None = None
+        """Since when, on the monotonic clock, it has been at its present batch; None: at none."""
         self.built: Future[None] = Future()
         """Done once the scorers are built, or could not be: what is submitted is scored at once."""
         self._specs = specs
@@ -197,9 +201,11 @@ class Worker:
         finally:
             self.built.set_result(None)
         while (batch := self._next_batch()) is not None:
+            self.busy_since_ns = self._clock.monotonic_ns()
             self._forget_ended(scorers)
             scores = self._score(scorers, batch)
             ended_ns = self._clock.monotonic_ns()
+            self.busy_since_ns = None
             self.n_batches += 1
             self.metrics.n_out += len(scores)
             for queued in batch.queued:

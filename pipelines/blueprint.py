@@ -6,6 +6,7 @@ from pydantic import JsonValue, ValidationError
 
 from mmstream.clock import Clock
 from mmstream.config import Settings
+from mmstream.detectors.masks import Polygon
 from mmstream.errors import ConfigError, mask_credentials
 from mmstream.pipelines import graph
 from mmstream.pipelines.configuration import Configuration
@@ -25,8 +26,21 @@ class ConfiguredSources:
     ) -> None:
         """It runs with `settings`; `load` reads them anew and raises `ConfigError`."""
         self._settings = settings
+        self._read = settings
+        """The file as it was read last; it runs with only the sources of that."""
+        self._known = set(settings.sources)
         self._clock = clock
         self._load = load
+
+    def masks(self, source: str) -> tuple[Polygon, ...] | None:
+        """What nobody is to see of a source: what the file says now, and what it said at the start.
+
+        None: the source is not of this making, and nobody knows.
+        """
+        if source not in self._known:
+            return None
+        at_start, now = self._settings.detectors, self._read.detectors
+        return tuple(dict.fromkeys((*at_start.masks(source), *now.masks(source))))
 
     def chain(self, name: str, settings: Mapping[str, JsonValue]) -> Chain:
         """The chain of a source with the settings given, as `sources.<name>` would have them.
@@ -49,6 +63,7 @@ class ConfiguredSources:
             ConfigError: something in it is wrong; everything stays as it is.
         """
         before, now = self._settings, self._load()
+        self._read = now
         removed = tuple(name for name in before.sources if name not in now.sources)
         changed = tuple(
             self._made(name, now)
@@ -59,6 +74,7 @@ class ConfiguredSources:
         return Difference(removed, changed, tuple(_differing(self._settings, now)))
 
     def _made(self, name: str, asked: Configuration) -> Chain:
+        self._known.add(name)
         runs = self._settings.model_copy(update={"sources": asked.sources})
         return graph.chain(name, runs, self._clock)
 

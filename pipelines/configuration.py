@@ -12,6 +12,7 @@ from mmstream.detectors.condition import ConditionSettings
 from mmstream.detectors.face import FaceSettings
 from mmstream.detectors.impact import ImpactSettings
 from mmstream.detectors.loudness import LoudnessSettings
+from mmstream.detectors.masks import Polygon
 from mmstream.detectors.motion import MotionSettings
 from mmstream.detectors.person import PersonSettings
 from mmstream.detectors.presence import PresenceSettings
@@ -20,13 +21,16 @@ from mmstream.detectors.speech import SPEECH_RATE_HZ, SpeechSettings
 from mmstream.errors import ConfigError
 from mmstream.messages import ID_PATTERN, RESERVED_SOURCES
 from mmstream.pipelines.thresholds import EventsSettings
+from mmstream.runtime.snapshots import SnapshotSettings
 from mmstream.sinks.jsonl import STDOUT, JsonlSettings
 from mmstream.sinks.mqtt import MqttSettings
+from mmstream.sinks.spool import StoreSettings
 from mmstream.sources.media import MediaSettings
 from mmstream.sources.microphone import MicrophoneSettings
 from mmstream.sources.network import NetworkSettings
 from mmstream.sources.synthetic import SyntheticSettings
 from mmstream.sources.webcam import WebcamSettings
+from mmstream.web.settings import WebSettings
 from mmstream.windows import HopSettings
 from mmstream.worker import WorkerSettings
 
@@ -94,6 +98,11 @@ class DetectorSettings(Settings):
                 raise ValueError(msg)
         return self
 
+    def masks(self, source: str) -> tuple[Polygon, ...]:
+        """All that is to be ignored in the pictures of a source."""
+        watching = [one for one in (self.motion, self.presence) if one is not False]
+        return tuple(polygon for one in watching for polygon in one.masks.get(source, ()))
+
     @property
     def masked_sources(self) -> frozenset[str]:
         """Those whose pictures have places to ignore."""
@@ -128,11 +137,27 @@ class Configuration(Settings):
     events: EventsSettings = EventsSettings()
     worker: WorkerSettings = WorkerSettings()
     sinks: SinkSettings = SinkSettings()
+    store: StoreSettings | Literal[False] = StoreSettings()
+    """Where `run` keeps what happened, and what has to wait for the broker; `false`: nowhere."""
+    snapshots: SnapshotSettings | Literal[False] = False
+    """Pictures of what happens, for all who may read at the broker; `{}` switches them on."""
+    web: WebSettings | Literal[False] = WebSettings()
+    """Metrics and health over HTTP, while it runs; `false` serves nothing."""
 
     @model_validator(mode="after")
     def _masks_are_of_sources(self) -> Self:
         for name in sorted(self.detectors.masked_sources - self.sources.keys()):
             msg = f"masks of {name!r}, which is no source; there are: {', '.join(self.sources)}"
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _snapshots_go_somewhere(self) -> Self:
+        if self.snapshots is not False and self.sinks.mqtt is None:
+            msg = (
+                "snapshots are published by a broker, and there is none; "
+                "allowed: sinks.mqtt, or snapshots: false"
+            )
             raise ValueError(msg)
         return self
 

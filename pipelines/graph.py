@@ -1,8 +1,12 @@
 """What every streaming recipe is made of: a configuration's sources, detectors, heads, sinks."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Final, Literal
 
 from mmstream.clock import Clock
+from mmstream.errors import ConfigError, StoreError
 from mmstream.heads.events import EventHead
 from mmstream.media import Label
 from mmstream.pipelines.configuration import (
@@ -14,17 +18,27 @@ from mmstream.pipelines.configuration import (
 )
 from mmstream.runtime.capture import ThreadedSource
 from mmstream.runtime.chain import Chain
+from mmstream.runtime.features import features_of
+from mmstream.runtime.graph import Graph
 from mmstream.runtime.joined import JoinedSource
-from mmstream.runtime.local import Graph
+from mmstream.runtime.snapshots import Masks, Snapshots
 from mmstream.sinks.jsonl import JsonlSink
+from mmstream.sinks.log import LogSink
 from mmstream.sinks.mqtt import MqttSink
+from mmstream.sinks.spool import Spool, StoreSettings
 from mmstream.sources.media import MediaFile, MediaSettings
 from mmstream.sources.microphone import MicrophoneSettings, MicrophoneSource
 from mmstream.sources.network import NetworkSettings, NetworkSource
 from mmstream.sources.synthetic import SyntheticSettings, SyntheticSource
 from mmstream.sources.webcam import WebcamSource
 from mmstream.stages import ScorerSpec, Sink, Source
+from mmstream.web.server import WebServer
 from mmstream.windows import HopCutter
+
+SHOWN_SECS: Final = 8.0
+"""How long a file keeps its pictures for snapshots: it is cut up to 4 s ahead of what is said."""
+
+_log = logging.getLogger(__name__)
 
 
 def build(
@@ -39,13 +53,13 @@ def build(
 def chain(name: str, settings: Configuration, clock: Clock) -> Chain:
     """The parts that belong to one source of a configuration alone."""
     source = source_of(name, settings.sources[name], clock, settings.hops.rate_hz)
-    head = EventHead(
-        node=settings.node,
-        source=name,
-        labels=labels(settings.detectors),
-        settings=settings.events.by_label(),
-    )
-    return Chain(source, HopCutter(name, settings.hops, live=source.live), head)
+    told, events = labels(settings.detectors), settings.events.by_label()
+    head = EventHead(node=settings.node, source=name, labels=told, settings=events)
+    hops = settings.hops
+    if settings.snapshots is not False and not source.live:
+        hops = hops.model_copy(update={"keep_secs": max(hops.keep_secs, SHOWN_SECS)})
+    cutter = HopCutter(name, hops, live=source.live)
+    return Chain(source, cutter, head, features_of(told, events))
 
 
 def source_of(name: str, settings: SourceSettings, clock: Clock, rate_hz: int) -> Source:
@@ -81,16 +95,76 @@ def specs(settings: DetectorSettings) -> tuple[ScorerSpec, ...]:
     )
 
 
+@asynccontextmanager
+async def spooling(
+    settings: StoreSettings | Literal[False], clock: Clock, *, node: str
+) -> AsyncIterator[Spool | None]:
+    """The event log that is asked for, open; None: none is.
+
+    Raises:
+        ConfigError: it cannot be used; the text names the key and the file.
+    """
+    if settings is False:
+        yield None
+        return
+    try:
+        spool = Spool(settings.file(node), settings.limits(), clock)
+        await spool.open()
+    except StoreError as error:
+        msg = f"store.path: {error}; allowed also: `store: false`, for no event log"
+        raise ConfigError(msg) from None
+    try:
+        yield spool
+    finally:
+        await spool.close()
+
+
 def labels(settings: DetectorSettings) -> tuple[Label, ...]:
     """All that those detectors may say."""
     return tuple(label for spec in specs(settings) for label in spec.labels)
 
 
-def sinks(settings: SinkSettings, *, node: str, boot_id: str) -> tuple[Sink, ...]:
-    """The sinks that are asked for."""
+def sinks(
+    settings: SinkSettings, *, node: str, boot_id: str, spool: Spool | None
+) -> tuple[Sink, ...]:
+    """The sinks that are asked for; without a broker the event log is one of its own."""
     made: list[Sink] = []
     if settings.mqtt is not None:
-        made.append(MqttSink(settings.mqtt, node=node, boot_id=boot_id))
+        made.append(MqttSink(settings.mqtt, node=node, boot_id=boot_id, spool=spool))
+    elif spool is not None:
+        made.append(LogSink(spool))
     if settings.jsonl is not None:
         made.append(JsonlSink(settings.jsonl))
     return tuple(made)
+
+
+def snapshots(settings: Configuration, to: Sequence[Sink], masks: Masks) -> Snapshots | None:
+    """What takes pictures for the brokers among the sinks; None: it is not asked for.
+
+    Then what an earlier boot has shown is taken back.
+    """
+    brokers = [sink for sink in to if isinstance(sink, MqttSink)]
+    if settings.snapshots is False:
+        for broker in brokers:
+            for name in settings.sources:
+                broker.show(name, b"")
+        return None
+    return Snapshots(settings.snapshots, brokers, masks)
+
+
+def web(settings: Configuration) -> WebServer | None:
+    """What serves metrics and health; None: nothing does.
+
+    Raises:
+        ConfigError: it cannot listen where the configuration says. Where it says nothing, that is
+            logged, and the run does without: two may run on one machine.
+    """
+    if settings.web is False:
+        return None
+    try:
+        return WebServer(settings.web)
+    except ConfigError as error:
+        if "web" in settings.model_fields_set:
+            raise
+        _log.warning("no metrics are served: %s", error)
+        return None

@@ -339,7 +339,8 @@ class Listener:
 
     def _on_message(self, _client: Client, _userdata: object, message: MQTTMessage) -> None:
         with self._changed:
-            heard = Heard(message.topic, message.payload.decode(), message.retain)
+            text = message.payload.decode(errors="replace")  # it may be a picture
+            heard = Heard(message.topic, text, message.retain)
             self._heard.append(heard)
             self._changed.notify_all()
 

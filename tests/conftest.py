@@ -1,6 +1,7 @@
 """What every test may use: the shared recordings, and a guard against blocking the event loop."""
 
 import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,15 @@ def data_dir() -> Path:
             pytest.fail(reason)
         pytest.skip(reason)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _event_logs_are_the_tests_own(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`mmstream run` keeps what happened; no test may find what another has left."""
+    folder = tmp_path_factory.getbasetemp() / "state" / secrets.token_hex(8)  # made when needed
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder))
 
 
 @pytest.fixture(autouse=True)

@@ -9,6 +9,8 @@ from mmstream.messages import (
     Content,
     Contribution,
     Event,
+    Features,
+    FeatureState,
     Health,
     HealthState,
     Info,
@@ -114,3 +116,12 @@ def published(content: Content, seq: int = 0) -> Published:
         stamp = NumberedStamp(node=NODE, boot_id=BOOT_ID, ts_emit=ts_emit, seq=number)
         return Published(content, stamp)
     return Published(content, Stamp(node=NODE, boot_id=BOOT_ID, ts_emit=ts_emit))
+
+
+def features(source: str = "door", *, motion: Literal["ON", "OFF"] = "ON") -> Features:
+    """A switch and a number."""
+    switch = FeatureState(name="motion", value=motion, default="ON", is_set=motion == "OFF")
+    number = FeatureState(
+        name="motion_threshold", value=0.5, default=0.5, is_set=False, min=0.05, max=1
+    )
+    return Features(source=source, features=(switch, number))

@@ -28,6 +28,7 @@ from mmstream.media import (
 )
 from mmstream.metrics import StageMetrics
 from mmstream.runtime.chain import Chain
+from mmstream.runtime.features import features_of
 from mmstream.stages import Load, Source
 from mmstream.windows import HopCutter, HopSettings
 
@@ -274,7 +275,7 @@ def chain_of(source: Source, settings: LabelSettings | None = None) -> Chain:
     cutter = HopCutter(source.name, HopSettings(), live=source.live)
     events = {BEEP.name: settings or LabelSettings()}
     head = EventHead(node="home", source=source.name, labels=[BEEP], settings=events)
-    return Chain(source, cutter, head)
+    return Chain(source, cutter, head, features_of([BEEP], events))
 
 
 def series(*points: tuple[float, float]) -> Series:

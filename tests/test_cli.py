@@ -1,6 +1,7 @@
 """The command line: what each command prints, and the exit status of every kind of mistake."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,11 +9,13 @@ from pathlib import Path
 import jsonschema
 import pytest
 from programs import ROOT, finish
+from sink_messages import caption
+from stores import append, life, numbered, opened
 
 from mmstream import __version__
 from mmstream.cli import EXIT_FAILED, EXIT_UNREACHABLE, EXIT_USAGE
 
-HEAVY = ("torch", "torchaudio", "cv2", "av", "aiomqtt", "amqtt", "numpy", "pydantic")
+HEAVY = ("torch", "torchaudio", "cv2", "av", "aiomqtt", "amqtt", "numpy", "pydantic", "uvicorn")
 MINIMAL = "sources: {clip: {type: media, url: clip.mp4}}\n"
 
 
@@ -26,7 +29,17 @@ def test_help_imports_nothing_heavy() -> None:
 def test_help_lists_the_commands() -> None:
     shown = finish("--help")
     assert shown.returncode == 0
-    for command in ("run", "replay", "evaluate", "check", "devices", "demo", "schema", "bench"):
+    for command in (
+        "run",
+        "replay",
+        "evaluate",
+        "check",
+        "devices",
+        "demo",
+        "schema",
+        "bench",
+        "events",
+    ):
         assert f"  {command} " in shown.stdout
 
 
@@ -118,7 +131,7 @@ def test_an_epoch_that_no_clock_has_is_refused() -> None:
 def test_strict_turns_an_unreachable_source_into_its_own_status(tmp_path: Path) -> None:
     config = tmp_path / "camera.yaml"
     config.write_text(MINIMAL)
-    ran = finish("run", str(config), "--strict", folder=tmp_path)
+    ran = finish("run", str(config), "--strict", "--no-web", folder=tmp_path)
     assert ran.returncode == EXIT_UNREACHABLE
     assert "clip.mp4" in ran.stderr
 
@@ -132,3 +145,65 @@ def test_strict_turns_an_unreachable_broker_into_its_own_status(tmp_path: Path) 
     assert ran.returncode == EXIT_UNREACHABLE
     assert "127.0.0.1:1" in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+def test_json_logs_are_json_lines_each_once_without_credentials(tmp_path: Path) -> None:
+    config = tmp_path / "camera.yaml"
+    config.write_text(
+        "sources: {door: {type: media, url: 'nosuch.mp4?token=s3cret'}}\nsinks: {jsonl: {}}\n"
+    )
+    ran = finish("run", str(config), "--no-web", "--log-format", "json", folder=tmp_path)
+    assert ran.returncode == EXIT_FAILED
+    lines = [json.loads(line) for line in ran.stderr.splitlines()]
+    assert lines
+    for line in lines:
+        assert {"ts", "level", "logger", "message"} <= line.keys()
+    assert len({line["message"] for line in lines}) == len(lines)
+    assert any("nosuch.mp4" in line["message"] for line in lines)
+    assert "s3cret" not in ran.stderr + ran.stdout
+
+
+def test_a_wrong_configuration_is_json_too_where_that_is_asked_for(tmp_path: Path) -> None:
+    ran = finish("run", "nosuch.yaml", "--log-format", "json", folder=tmp_path)
+    assert ran.returncode == EXIT_USAGE
+    (line,) = (json.loads(line) for line in ran.stderr.splitlines())
+    assert "nosuch.yaml" in line["message"]
+    assert line["level"] == "ERROR"
+
+
+def test_events_looks_in_the_state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(os.environ, "XDG_STATE_HOME", str(tmp_path))
+    nothing = finish("events", "list")
+    assert nothing.returncode == EXIT_FAILED
+    assert str(tmp_path / "mmstream") in nothing.stderr
+    (tmp_path / "mmstream").mkdir()
+    with opened(tmp_path / "mmstream" / "pi.db") as store:
+        append(store, life("e1"))
+        append(store, numbered([caption("final")], 3))
+        listed = finish("events", "list", "--label", "motion", "--json")  # while it is written
+    assert json.loads(listed.stdout)["id"] == "e1"
+    found = finish("events", "search", "Grüß", "gott")
+    assert "c1" in found.stdout
+    exported = finish("events", "export", "--content", "event")
+    assert [json.loads(line)["seq"] for line in exported.stdout.splitlines()] == [0, 1, 2]
+    (tmp_path / "mmstream" / "porch.db").touch()
+    several = finish("events", "list")
+    assert several.returncode == EXIT_FAILED
+    assert "pi.db, porch.db" in several.stderr
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ("list", "--since", "soon"),
+        ("list", "--limit", "0"),
+        ("export", "--as", "manifest"),
+        ("export", "--config", "file"),
+        ("export", "--as", "manifest", "--config", "file", "--content", "alert"),
+    ],
+)
+def test_what_events_is_asked_wrongly_is_told_in_words(asked: tuple[str, ...]) -> None:
+    refused = finish("events", *asked)
+    assert refused.returncode == EXIT_USAGE
+    assert any(word in refused.stderr for word in ("--since", "--limit", "--config", "--content"))
+    assert "Traceback" not in refused.stderr

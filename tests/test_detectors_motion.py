@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from recordings import read_frames
 
@@ -222,8 +222,10 @@ def test_what_was_there_from_the_start_is_no_motion_and_its_ghost_heals() -> Non
 )
 def test_light_is_no_motion(gain: float, offset: int, gamma: float, slope: float) -> None:
     across = np.linspace(1 - slope / 2, 1 + slope / 2, WIDTH)
-    lit = (255 * (QUIET / 255) ** gamma * gain * across + offset).clip(0, 255).astype(np.uint8)
-    values = watch(cut(frames_of([QUIET] * 15 + [lit] * 10 + [QUIET] * 10, 10))).values
+    lit = 255 * (QUIET / 255) ** gamma * gain * across + offset
+    assume(np.mean((lit < 0) | (lit > 255)) < 0.1)  # what clips is gone: docs/senses.md
+    told = lit.clip(0, 255).astype(np.uint8)
+    values = watch(cut(frames_of([QUIET] * 15 + [told] * 10 + [QUIET] * 10, 10))).values
     assert values.size == 25
     assert values.max() < 0.5
 

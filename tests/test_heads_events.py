@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from streams import BEEP, FLASH, ms, series, started
 
 from mmstream.errors import StateError
-from mmstream.heads.events import EventHead, HeadItem, event_id
+from mmstream.heads.events import EventHead, HeadItem, Tuning, event_id
 from mmstream.heads.lifecycle import LabelSettings
 from mmstream.media import (
     Box,
@@ -481,3 +483,71 @@ def test_a_stronger_moment_brings_its_own_offset() -> None:
         outputs = {"both": series((at, score))}
         said += stage.push(Scores("cam", index, Span(ms(at), ms(at + 500)), outputs, fused=fused))
     assert [(one.type, one.offset_ms) for one in events(said)] == [("start", 0.0), ("update", 1.0)]
+
+
+def test_a_label_that_is_silenced_ends_as_disabled_and_may_speak_again() -> None:
+    stage = head(labels=(BEEP, FLASH))
+    feed(stage, every(50, 0, 1000, 0.9), until_ms=1000)
+    silenced = stage.push(Tuning("cam", silent=frozenset({"beep"})))
+    assert told(silenced) == [("end", 1.0)]
+    assert events(silenced)[0].end_reason == "disabled"
+    assert list(stage.push(Tuning("cam", silent=frozenset({"beep"})))) == []
+    assert feed(stage, every(50, 1000, 2000, 0.9), until_ms=2000) == []
+    flash = stage.push(scores((2000, 2250), {FLASH.name: series((2000, 0.9))}))
+    assert [one.label for one in events(flash)] == ["flash"]
+    assert list(stage.push(Tuning("cam"))) == []
+    again = feed(stage, every(50, 2250, 3000, 0.9), until_ms=3000)
+    assert [(one.label, one.type, one.t_start) for one in events(again)] == [
+        ("beep", "start", 2.25)
+    ]
+
+
+def test_a_threshold_holds_from_the_next_score_on_and_can_be_set_back() -> None:
+    stage = head(LabelSettings(on=0.5, off=0.4, min_off_secs=0.2))
+    assert feed(stage, every(50, 0, 1000, 0.3), until_ms=1000) == []
+    stage.push(Tuning("cam", thresholds={"beep": 0.25}))
+    started_ = feed(stage, every(50, 1000, 2000, 0.3), until_ms=2000)
+    assert told(started_) == [("start", 1.0)]
+    assert list(stage.push(Tuning("cam"))) == []  # what is open goes on, judged by `off` as it was
+    assert told(feed(stage, every(50, 2000, 3000, 0.3), until_ms=3000)) == [("end", 2.0)]
+
+
+def test_a_head_may_be_tuned_before_its_source_starts() -> None:
+    stage = EventHead(node="home", source="cam", labels=[BEEP, FLASH], settings={})
+    assert list(stage.push(Tuning("cam", frozenset({"beep"}), {"flash": 0.1}))) == []
+    stage.push(started())
+    assert feed(stage, every(50, 0, 1000, 0.9), until_ms=1000) == []
+    flash = stage.push(scores((1000, 2000), {FLASH.name: series((1000, 0.15))}))
+    assert [one.label for one in events(flash)] == ["flash"]
+
+
+STEPS = st.lists(st.one_of(st.booleans(), st.sampled_from((0.1, 0.45, 0.9))), max_size=30)
+
+
+@given(STEPS)
+def test_however_it_is_tuned_each_start_has_its_end_and_what_is_silent_says_nothing(
+    steps: Sequence[bool | float],
+) -> None:
+    """Hops of one score each, and among them: silent or not; speaking, it listens closer."""
+
+    def play() -> list[tuple[str, bool]]:
+        stage, is_silent, at_ms = head(LabelSettings(min_off_secs=0.1)), False, 0
+        said: list[tuple[str, bool]] = []
+        for step in (*steps, True):
+            if isinstance(step, bool):
+                is_silent = step
+                silent = frozenset({"beep"} if is_silent else ())
+                decided = stage.push(Tuning("cam", silent, {"beep": 0.4}))
+                assert {one.end_reason for one in events(decided)} <= {"disabled"}
+            else:
+                decided = stage.push(scores((at_ms, at_ms + 250), {"beep": series((at_ms, step))}))
+                assert not (is_silent and decided)
+                at_ms += 250
+            said += [(one.type, is_silent) for one in events(decided) if one.type != "update"]
+        assert list(stage.flush()) == []
+        return said
+
+    said = play()
+    assert [kind for kind, _ in said] == ["start", "end"] * (len(said) // 2)
+    assert ("start", True) not in said
+    assert play() == said

@@ -51,6 +51,31 @@ def test_after_closing_it_is_idle_and_says_nothing_more() -> None:
     assert life.advance(ms(60_000)) == []
 
 
+@pytest.mark.parametrize(("on", "off"), [(0.5, 0.35), (0.25, 0.175), (1.0, 0.7), (0.05, 0.035)])
+def test_another_threshold_keeps_the_ratio_so_that_events_still_end(on: float, off: float) -> None:
+    settings = LabelSettings(for_secs=0.1, min_off_secs=3).at(on)
+    assert settings.on == on
+    assert settings.off == pytest.approx(off)
+    assert (settings.for_secs, settings.min_off_secs) == (0.1, 3)
+
+
+@pytest.mark.parametrize("on", [0, 1.01, float("nan")])
+def test_no_threshold_lies_outside(on: float) -> None:
+    with pytest.raises(ValueError, match="lies in"):
+        LabelSettings().at(on)
+
+
+def test_what_counted_by_another_threshold_counts_no_more() -> None:
+    life = Lifecycle(LabelSettings(on=0.2, off=0.1, for_secs=0.2))
+    life.see(0, 0.3)
+    life.advance(ms(150))
+    life.tune(LabelSettings(on=0.8, off=0.4, for_secs=0.2))
+    life.see(ms(150), 0.9)
+    assert life.advance(ms(300)) == []
+    [step] = life.advance(ms(350))
+    assert (step.type, step.start_ns) == ("start", ms(150))
+
+
 def test_a_score_for_a_time_before_the_start_does_not_end_it_before_it_began() -> None:
     life = Lifecycle(LabelSettings(for_secs=0, min_off_secs=0))
     (start,) = life.see(ms(1000), 0.9)

@@ -20,6 +20,8 @@ from mmstream.messages import (
     Contribution,
     Event,
     Evidence,
+    Features,
+    FeatureState,
     Health,
     Info,
     NumberedStamp,
@@ -103,6 +105,15 @@ MESSAGES = {
         sources=(SourceInfo(id="door", labels=("motion",)),),
         schemas={"event": 1},
         capabilities=(),
+    ),
+    "door/features": Features(
+        source="door",
+        features=(
+            FeatureState(name="motion", value="OFF", default="ON", is_set=True),
+            FeatureState(
+                name="motion_threshold", value=0.25, default=0.5, is_set=True, min=0.05, max=1
+            ),
+        ),
     ),
     "stats": Stats(
         stages={"worker": StageReport(n_in=2, n_out=1, dropped={"behind": 1})}, device="cuda:0"
@@ -341,3 +352,9 @@ def test_what_has_no_letter_or_digit_has_no_slug(text: str) -> None:
 def test_a_request_that_could_not_be_answered_is_refused(payload: str) -> None:
     with pytest.raises(CommandError, match="no JSON object"):
         Request("info", payload).command()
+
+
+@pytest.mark.parametrize(("value", "text"), [("ON", "ON"), (0.25, "0.25"), (1.0, "1")])
+def test_a_feature_is_one_word_on_its_own_topic(value: str | float, text: str) -> None:
+    fields = {"name": "motion", "value": value, "default": value, "is_set": False}
+    assert FeatureState.model_validate(fields).text() == text

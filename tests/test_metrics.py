@@ -34,3 +34,12 @@ def test_drops_are_counted_by_reason() -> None:
     metrics.drop("late_samples", 160)
     assert metrics.dropped == {"late_frames": 4, "late_samples": 160}
     assert (metrics.n_in, metrics.n_out, len(metrics.latencies)) == (0, 0, 0)
+
+
+def test_several_percentiles_are_those_asked_for_one_by_one() -> None:
+    latencies = Latencies()
+    assert latencies.percentiles_ms((50, 99)) == ()
+    for ms in range(100):
+        latencies.add(ms * 1_000_000)
+    one_by_one = tuple(latencies.percentile_ms(percent) for percent in (50, 99))
+    assert latencies.percentiles_ms((50, 99)) == one_by_one

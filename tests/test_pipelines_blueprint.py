@@ -59,6 +59,29 @@ def test_only_what_has_changed_is_different() -> None:
     assert (again.removed, again.changed) == ((), ())
 
 
+def test_masks_of_a_source_are_those_of_the_start_and_of_now() -> None:
+    def masked(**sources: object) -> Configuration:
+        shut = {name: [[[0, 0], [size, 0], [0, size]]] for name, size in sources.items()}
+        known = {"door": DOOR, **dict.fromkeys(sources, YARD)}
+        return Configuration.model_validate(
+            {"sources": known, "detectors": {"motion": {"masks": shut}}}
+        )
+
+    def sizes(source: str) -> list[float] | None:
+        masks = plan.masks(source)
+        return None if masks is None else [mask[1][0] for mask in masks]
+
+    plan = blueprint(masked(hall=0.5), masked(hall=0.7, yard=0.6), masked(yard=0.8))
+    assert (sizes("door"), sizes("hall"), sizes("yard")) == ([], [0.5], None)
+    plan.reread()
+    assert (sizes("door"), sizes("hall"), sizes("yard")) == ([], [0.5, 0.7], [0.6])
+    plan.reread()
+    plan.chain("hall", YARD)
+    plan.chain("attic", YARD)
+    assert (sizes("attic"), sizes("hall"), sizes("yard")) == ([], [0.5], [0.8])
+    assert sizes("cellar") is None
+
+
 def test_what_needs_a_restart_is_named_until_there_was_one() -> None:
     finer = configuration(hop_secs=0.125, door=DOOR)
     plan = blueprint(configuration(door=DOOR), finer, finer)

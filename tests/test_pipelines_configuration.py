@@ -129,3 +129,12 @@ def test_find_takes_a_path_or_a_recipe(tmp_path: Path) -> None:
 
 def test_schemas_hold_every_message_and_the_configuration() -> None:
     assert {"event", "alert", "caption", "health", "info", "stats", "config"} <= set(schemas())
+
+
+def test_the_event_log_is_on_unless_it_is_switched_off() -> None:
+    settings = Configuration.model_validate({"sources": CLIP})
+    assert settings.store is not False
+    assert settings.store.file(settings.node).name == "mmstream.db"
+    assert Configuration.model_validate({"sources": CLIP, "store": False}).store is False
+    with pytest.raises(ValidationError, match="max_mb"):
+        Configuration.model_validate({"sources": CLIP, "store": {"max_mb": 0}})

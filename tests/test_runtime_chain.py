@@ -20,6 +20,7 @@ from streams import (
     chain_of,
     chunk_ms,
     frame,
+    in_time_order,
     ms,
     pictures,
     sound,
@@ -31,11 +32,12 @@ from streams import (
 from mmstream.clock import Clock, ManualClock, SystemClock
 from mmstream.errors import SourceError
 from mmstream.heads.lifecycle import LabelSettings
-from mmstream.media import Hop, MediaItem, Scores, Series, SourceSynced, StreamClock
+from mmstream.media import Hop, MediaItem, Scores, Series, SourceSynced, StreamClock, StreamKind
 from mmstream.messages import Event, NumberedStamp, Published
 from mmstream.runtime import backoff, outlet, passage, watch
 from mmstream.runtime.capture import ThreadedSource
 from mmstream.runtime.chain import ChainRunner
+from mmstream.runtime.features import FeatureSet
 from mmstream.runtime.outlet import Outlet
 from mmstream.sinks.memory import MemorySink
 from mmstream.stages import Source
@@ -824,3 +826,35 @@ def test_a_worker_that_stands_still_stops_neither_capture_nor_watchdog(
     assert rig.events[-1] == ("end", 310.0, "shutdown")
     follows = [two.index != one.index + 1 for (one, _), (two, _) in pairwise(script.given)]
     assert [one.gap_before for one, _ in script.given[1:]] == follows
+
+
+def test_what_is_set_while_it_runs_holds_from_the_next_hop_on() -> None:
+    script = Script(steady(0.9))
+    streams: tuple[StreamKind, ...] = ("audio", "video")
+    items = [started(streams, clock_offset_ns=0), *in_time_order(sound(0, 2), pictures(0, 2))]
+
+    async def play_and_stay(_: int) -> AsyncIterator[MediaItem]:
+        for item in items:
+            yield item
+        await more.wait()
+        for item in in_time_order(sound(2, 4), pictures(2, 4)):
+            yield item
+        await asyncio.Event().wait()
+
+    more = asyncio.Event()
+
+    async def scenario() -> None:
+        rig = Rig(ScriptedSource(play_and_stay), script)
+        async with rig.running():
+            await until(lambda: len(script.given) == 7)
+            features = FeatureSet((BEEP,), {BEEP.name: 0.5}, {"audio": False})
+            await rig.runner.tune(features)
+            await until(lambda: len(rig.events) == 2)
+            more.set()
+            await until(lambda: len(script.given) == 15)
+        assert rig.events == [("start", 0.0, None), ("end", 1.75, "disabled")]
+
+    asyncio.run(scenario())
+    heard = [bool(one.heard.any()) for one, _ in script.given]
+    assert heard == [index < 7 for index in range(16)]
+    assert all(one.frames for one, _ in script.given)

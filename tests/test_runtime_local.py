@@ -5,10 +5,11 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import pytest
+from sink_messages import event, published
 from streams import (
     BEEP,
     Blank,
@@ -31,7 +32,8 @@ from mmstream.messages import Content, Event, Health, Info, NumberedStamp, Publi
 from mmstream.metrics import StageMetrics
 from mmstream.runtime import backoff, capture, handoff, local, outlet
 from mmstream.runtime.capture import ThreadedSource
-from mmstream.runtime.local import Graph, LocalRuntime
+from mmstream.runtime.graph import Graph
+from mmstream.runtime.local import LocalRuntime
 from mmstream.sinks.memory import MemorySink
 from mmstream.stages import Load, Scorer, ScorerSpec, Sink, Source
 from mmstream.worker import WorkerSettings
@@ -655,3 +657,23 @@ def test_a_replay_says_the_same_each_time() -> None:
     first = replay()
     assert len(first) == 40
     assert replay() == first
+
+
+def test_what_an_earlier_boot_left_open_ends_before_anything_else_is_said() -> None:
+    sink = OpenSink()
+    left = published(event("old", source="gone"))
+    meter = StageMetrics("store")
+    meter.drop("spool_age", 3)
+    chains = (chain_of(a_beep()),)
+    worker = WorkerSettings(max_batch=1)
+    graph = Graph("home", chains, (Script(steady(0.9)),), worker, (sink,))
+    graph = replace(graph, left_open=(left,), meters=(meter,))
+    asyncio.run(LocalRuntime(graph, SystemClock(), boot_id="b").run())
+    first, second, *_ = sink.messages
+    assert isinstance(first.content, Event)
+    assert (first.content.id, first.content.type) == ("old", "end")
+    assert first.content.end_reason == "restart"
+    assert isinstance(first.stamp, NumberedStamp)
+    assert (first.stamp.boot_id, first.stamp.seq) == ("b", 0)
+    assert isinstance(second.content, Info)
+    assert sink.contents(Stats)[-1].stages["store"].dropped == {"spool_age": 3}

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from streams import hop, started
 
 from mmstream.clock import ManualClock
-from mmstream.heads.events import HeadItem
+from mmstream.heads.events import HeadItem, Tuning
 from mmstream.media import Hop, Scores, SourceEnded, SourceStalled, SourceStarted
 from mmstream.metrics import StageMetrics
 from mmstream.runtime import passage
@@ -216,5 +216,43 @@ def test_at_the_end_what_is_not_scored_in_time_is_counted(
             assert await rig.passage.idle(0.01)
             assert rig.worker.log[-1] == "forget cam"
             assert await rig.said() == []
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_a_tuning_keeps_its_place_forgets_nothing_and_waits_for_nobody(*, live: bool) -> None:
+    async def scenario() -> None:
+        rig = Rig(live=live)
+        await rig.passage.put([hop(0)])
+        async with asyncio.timeout(1):
+            await rig.passage.tune(Tuning("cam"))
+        assert rig.worker.log == [0]
+        rig.score_one()
+        await rig.passage.put([hop(1)])
+        rig.score_one()
+        assert await rig.said() == [0, Tuning, 1]
+        assert rig.worker.log == [0, 1]
+
+    asyncio.run(scenario())
+
+
+def test_tunings_are_bounded_and_nothing_follows_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passage, "MAX_MARKS", 2)
+
+    async def scenario() -> None:
+        rig = Rig(live=True)
+        await rig.passage.put([hop(0)])
+        for _ in range(2):
+            await rig.passage.tune(Tuning("cam"))
+        third = asyncio.create_task(rig.passage.tune(Tuning("cam")))
+        await asyncio.sleep(0)
+        assert not third.done()
+        rig.score_one()
+        assert await rig.said() == [0, Tuning, Tuning]
+        await third
+        await rig.passage.finish([], None)
+        await rig.passage.tune(Tuning("cam"))
+        assert await rig.said() == [Tuning, None]
 
     asyncio.run(scenario())

@@ -21,12 +21,14 @@ from streams import (
 from mmstream.clock import SystemClock
 from mmstream.errors import CommandError
 from mmstream.media import Hop, MediaItem, Series
-from mmstream.messages import Event, Health, Info, Published, Request
+from mmstream.messages import Event, Features, Health, Info, Published, Request
 from mmstream.runtime import passage, roster
 from mmstream.runtime.capture import ThreadedSource
-from mmstream.runtime.local import Graph, LocalRuntime
+from mmstream.runtime.graph import Graph
+from mmstream.runtime.local import LocalRuntime
 from mmstream.sinks.memory import MemorySink
 from mmstream.stages import Inlet, Source
+from mmstream.store.overrides import Override
 from mmstream.worker import WorkerSettings
 
 BEEPED = [("start", None), ("end", "source_ended")]
@@ -49,6 +51,7 @@ class Run:
         script: Script | None = None,
         sink: MemorySink | None = None,
         inlets: Sequence[Inlet] = (Silent(),),
+        overrides: Sequence[Override] = (),
     ) -> None:
         self.sink = sink or MemorySink()
         self.script = script or Script(steady(0.9))
@@ -59,6 +62,7 @@ class Run:
             WorkerSettings(max_batch=1),
             (self.sink,),
             inlets=tuple(inlets),
+            overrides=tuple(overrides),
         )
         self.runtime = LocalRuntime(graph, SystemClock(), boot_id="b")
 
@@ -399,3 +403,45 @@ def test_a_live_source_among_files_makes_the_run_live(monkeypatch: pytest.Monkey
         sink.let_go.set()
 
     play(run, steps)
+
+
+def set_before(source: str, feature: str, value: str) -> Override:
+    return Override(source, feature, value, 0, "mqtt home/a/set")
+
+
+def test_a_source_that_was_disabled_before_stays_so_until_it_is_enabled(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    a = beeps("a")
+    run = Run(a, beeps("b"), overrides=[set_before("a", "enabled", "OFF")])
+
+    async def steps() -> None:
+        await run.beeped("b")
+        await run.runtime.started(5)
+        assert (a.n_opened, run.told("a")) == (0, [])
+        assert run.states("a") == [("offline", "disabled")]
+        await run.runtime.enable("a")
+        await run.beeped("a")
+
+    play(run, steps)
+    [warning] = [one.getMessage() for one in caplog.records if one.name.endswith("roster")]
+    when = "1970-01-01T00:00:00.000Z"
+    assert warning == f"a: enabled is OFF, as was set at {when} by mqtt home/a/set"
+
+
+def test_what_was_set_before_holds_from_the_first_event_on() -> None:
+    overrides = [set_before("a", "beep", "OFF"), set_before("b", "beep_threshold", "0.95")]
+    odd = [set_before("c", "beep", "maybe"), set_before("c", "person", "OFF")]
+    run = Run(beeps("a"), beeps("b"), beeps("c"), overrides=[*overrides, *odd])
+
+    async def steps() -> None:
+        await run.beeped("c")
+        features = {one.source: one.features for one in run.sink.contents(Features)}
+        assert [one.text() for one in features["a"]] == ["ON", "ON", "ON", "OFF", "0.5"]
+        assert [one.text() for one in features["b"]] == ["ON", "ON", "ON", "ON", "0.95"]
+        assert not [one for one in features["c"] if one.is_set]
+        hops = {hop.source for hop, _ in run.script.given}
+        assert {"a", "b"} <= hops
+
+    play(run, steps)
+    assert run.told("a") == run.told("b") == []

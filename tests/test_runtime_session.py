@@ -20,7 +20,7 @@ IN_TIME_SECS = 3.0
 
 def config(folder: Path, text: str) -> str:
     path = folder / "config.yaml"
-    path.write_text(f"{text}\n{MOTION_AND_LOUD}\n")
+    path.write_text(f"{text}\nweb: false\n{MOTION_AND_LOUD}\n")
     return str(path)
 
 
@@ -107,17 +107,18 @@ def test_it_ends_when_its_terminal_is_closed(tmp_path: Path) -> None:
 
 
 @pytest.mark.broker
+@pytest.mark.parametrize(("store", "told"), [("{}", "wait on disk"), ("false", "are lost")])
 def test_a_frozen_broker_and_a_source_that_hangs_in_open_do_not_hold_up_the_end(
-    tmp_path: Path,
+    tmp_path: Path, store: str, told: str
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent, Mosquitto(tmp_path) as broker:
         url = f"rtsp://127.0.0.1:{silent.getsockname()[1]}/x"
-        text = f"{SCENE}, mute: {{type: media, url: '{url}'}}}}\n"
+        text = f"{SCENE}, mute: {{type: network, url: '{url}'}}}}\nstore: {store}\n"
         text += f"sinks: {{mqtt: {{host: 127.0.0.1, port: {broker.port}}}}}"
         with start("run", config(tmp_path, text)) as process:
             wait_for_line(process, " start ")
             broker.freeze()
-            assert "messages are lost" in interrupt(process)
+            assert f"messages {told}" in interrupt(process)
 
 
 def test_strict_fails_as_soon_as_the_run_is_over(tmp_path: Path, data_dir: Path) -> None:

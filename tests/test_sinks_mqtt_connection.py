@@ -19,7 +19,8 @@ from mmstream.metrics import StageMetrics
 from mmstream.sinks import mqtt_connection
 from mmstream.sinks.broker import EmbeddedBroker
 from mmstream.sinks.inbox import Inbox
-from mmstream.sinks.mqtt_connection import BrokerDoor, MqttSettings, TlsSettings
+from mmstream.sinks.mqtt_connection import BrokerDoor
+from mmstream.sinks.mqtt_settings import MqttSettings, TlsSettings
 from mmstream.sinks.mqtt_topics import Packet
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -311,7 +312,7 @@ def test_an_encrypted_key_is_refused_without_asking_on_the_terminal(tmp_path: Pa
         ({"tls": {"key": __file__}}, "tls", "only with `certificate`"),
         ({"tls": {"insecure": True}}, "tls.insecure", "not permitted"),
         ({"protocol": "3.1"}, "protocol", "'auto', '5' or '3.1.1'"),
-        ({"keepalive_secs": 0}, "keepalive_secs", "greater than or equal to 1"),
+        ({"keepalive_secs": 4}, "keepalive_secs", "greater than or equal to 5"),
     ],
 )
 def test_settings_refuse_what_cannot_work(raw: dict[str, object], key: str, message: str) -> None:

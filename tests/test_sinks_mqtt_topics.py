@@ -1,14 +1,26 @@
 import json
+from collections.abc import Iterable
 from typing import Literal
 
 import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sink_messages import NODE, alert, caption, event, health, info, published, response, stats
+from sink_messages import (
+    NODE,
+    alert,
+    caption,
+    event,
+    features,
+    health,
+    info,
+    published,
+    response,
+    stats,
+)
 
-from mmstream.messages import Content, HealthState, Open, json_schema
-from mmstream.sinks.mqtt_topics import RetainedPicture
+from mmstream.messages import Content, Features, HealthState, Open, json_schema
+from mmstream.sinks.mqtt_topics import Packet, RetainedPicture
 
 ROOT = f"mmstream/{NODE}"
 LABELS = ("motion", "Person speaking")
@@ -19,12 +31,16 @@ def picture(base: str = "mmstream") -> RetainedPicture:
     return RetainedPicture(node=NODE, base=base)
 
 
+def by_topic(packets: Iterable[Packet]) -> dict[str, str]:
+    return {packet.topic: packet.encoded().decode() for packet in packets}
+
+
 def told(*contents: Content) -> dict[str, str]:
     """Every retained topic after these contents."""
     now = picture()
     for content in contents:
         now.update(published(content))
-    return {packet.topic: packet.payload for packet in now.packets()}
+    return by_topic(now.packets())
 
 
 def open_ids(payloads: dict[str, str], source: str = "door") -> list[str]:
@@ -42,6 +58,7 @@ def open_ids(payloads: dict[str, str], source: str = "door") -> list[str]:
         (info(), "info", 1, True),
         (stats(), "stats", 0, False),
         (response(), "response/health", 1, False),
+        (features(), "door/features", 1, True),
     ],
 )
 @pytest.mark.parametrize("base", ["mmstream", "home/eyes"])
@@ -161,8 +178,8 @@ def test_the_picture_is_the_sum_of_its_changes_and_true(
         else:
             is_open[source, event_id] = known
     for message in messages:
-        broker |= {packet.topic: packet.payload for packet in now.update(message)}
-    assert {packet.topic: packet.payload for packet in now.packets()} == broker
+        broker |= by_topic(now.update(message))
+    assert by_topic(now.packets()) == broker
     for source in IDS:
         assert sorted(open_ids(broker, source)) == sorted(e for s, e in is_open if s == source)
         for label, level in zip(LABELS, ("motion", "person_speaking"), strict=True):
@@ -216,7 +233,7 @@ def test_what_is_said_late_about_a_removed_source_does_not_bring_it_back() -> No
         assert now.update(published(content)) == ()
     assert now.packets() == before
     now.update(published(info(yard=())))
-    back = {p.topic: p.payload for p in now.update(published(info(door=("motion",), yard=())))}
+    back = by_topic(now.update(published(info(door=("motion",), yard=()))))
     assert f"{ROOT}/door/health" not in back
     assert back[f"{ROOT}/door/state/motion"] == "OFF"
     assert open_ids(back) == []
@@ -227,7 +244,7 @@ def test_what_is_said_early_about_a_new_source_shows_with_its_info() -> None:
     now.update(published(info(yard=())))
     for content in (health("connecting"), health(), event("e")):
         assert now.update(published(content)) == ()
-    back = {p.topic: p.payload for p in now.update(published(info(door=("motion",), yard=())))}
+    back = by_topic(now.update(published(info(door=("motion",), yard=()))))
     assert back[f"{ROOT}/door/status"] == "online"
     assert back[f"{ROOT}/door/state/motion"] == "ON"
     assert open_ids(back) == ["e"]
@@ -242,3 +259,47 @@ def test_a_source_that_is_back_before_the_broker_knew_is_not_cleared() -> None:
     payloads = {packet.topic: packet.payload for packet in now.packets()}
     assert payloads[f"{ROOT}/door/state/motion"] == "OFF"
     assert payloads[f"{ROOT}/yard/open"] == ""
+
+
+def test_how_a_source_is_set_has_a_topic_per_feature() -> None:
+    payloads = told(info(), features())
+    assert payloads[f"{ROOT}/door/motion"] == "ON"
+    assert payloads[f"{ROOT}/door/motion_threshold"] == "0.5"
+    jsonschema.validate(json.loads(payloads[f"{ROOT}/door/features"]), json_schema(Features))
+
+
+def test_only_what_is_set_otherwise_is_written_again() -> None:
+    now = picture()
+    now.update(published(info()))
+    assert len(now.update(published(features()))) == 3
+    changes = now.update(published(features(motion="OFF")))
+    assert [(one.topic, one.qos, one.retain) for one in changes] == [
+        (f"{ROOT}/door/features", 1, True),
+        (f"{ROOT}/door/motion", 1, True),
+    ]
+    assert changes[1].payload == "OFF"
+
+
+def test_a_source_that_is_gone_leaves_no_features() -> None:
+    now = picture()
+    for content in (info(door=(), yard=()), features("door"), features("yard"), info(yard=())):
+        changes = now.update(published(content))
+    cleared = {one.topic.removeprefix(f"{ROOT}/") for one in changes if not one.payload}
+    assert {"door/features", "door/motion", "door/motion_threshold"} <= cleared
+    assert not [topic for topic in cleared if topic.startswith("yard/")]
+    now.delivered(now.packets())
+    assert now.update(published(features("door"))) == ()  # set aside until it is there
+
+
+def test_a_snapshot_is_retained_as_it_is_until_its_source_is_gone() -> None:
+    now = picture()
+    now.update(published(info(door=(), yard=())))
+    assert now.show("door", b"\xff\xd8old") == (
+        Packet(f"{ROOT}/door/snapshot", b"\xff\xd8old", qos=0, retain=True),
+    )
+    (newest,) = now.show("door", b"\xff\xd8new")
+    assert newest.encoded() == b"\xff\xd8new"
+    assert [p.payload for p in now.packets() if p.topic.endswith("snapshot")] == [newest.payload]
+    assert now.show("gone", b"\xff\xd8") == ()
+    gone = by_topic(now.update(published(info(yard=()))))
+    assert gone[f"{ROOT}/door/snapshot"] == ""

@@ -163,6 +163,15 @@ def test_a_chunk_that_is_all_late_is_dropped_whole() -> None:
     assert stage.metrics.dropped == {"late_samples": 1600}
 
 
+def test_what_was_late_is_not_heard_when_the_first_hop_moves_back() -> None:
+    stage = cutter(live=True)
+    late = [chunk(0, 1007), chunk(ms(62) + 937_500, 3000)]
+    last = chunk(ms(250) + 437_500, 1)
+    hops = push_all(stage, [started(), frame(ms(550) - 1), *late, last, SourceEnded("cam")])
+    n_heard = sum(int(hop.heard.sum()) for hop in hops)
+    assert n_heard + stage.metrics.dropped["late_samples"] == 1007 + 3000 + 1
+
+
 def test_late_sound_that_overlaps_is_counted_once() -> None:
     stage = cutter(live=True)
     push_all(stage, [started(), *sound(0, 0.26), *pictures(0, 0.6)])

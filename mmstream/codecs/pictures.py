@@ -22,7 +22,8 @@ class CodedImage:
 
     It is turned upright where the file says that the camera was held sideways or upside down.
     Reading `width`, `height` and `nbytes` is free and safe from any thread. `rgb`, and `luma` of
-    formats without a plane of their own for it, convert: only the worker's thread calls them.
+    formats without a plane of their own for it, convert: never on the loop. `rgb` is safe from any
+    thread; two that want different sizes only take each other's kept picture away.
     """
 
     __slots__ = ("_frame", "_luma", "_nbytes", "_quarter_turns", "_rgb")
@@ -69,14 +70,15 @@ class CodedImage:
         Scaling down averages (libswscale's bilinear widens its filter), so nothing aliases.
         """
         width, height = size or (self.width, self.height)
-        if self._rgb is None or self._rgb.shape[:2] != (height, width):
+        rgb = self._rgb  # another thread may put another in its place
+        if rgb is None or rgb.shape[:2] != (height, width):
             if self._quarter_turns % 2:
                 frame = _convert(self._frame, height, width, "rgb24")
             else:
                 frame = _convert(self._frame, width, height, "rgb24")
             upright = self._upright(_pixels(frame.planes[0], 3))
-            self._rgb = read_only(np.ascontiguousarray(upright))
-        return self._rgb
+            rgb = self._rgb = read_only(np.ascontiguousarray(upright))
+        return rgb
 
     def _upright(self, pixels: Bytes) -> Bytes:
         return read_only(np.rot90(pixels, self._quarter_turns)) if self._quarter_turns else pixels

@@ -7,6 +7,7 @@ event at a time per label; of what is followed, each object has its own.
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from mmstream.errors import StateError
 from mmstream.heads.lifecycle import LabelSettings, Lifecycle, Peak, Step
@@ -33,7 +34,19 @@ from mmstream.messages import (
     iso_utc,
 )
 
-HeadItem = SourceStarted | Scores | SourceStalled | SourceEnded
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """How the labels of a source are to be told from here on: all of it, each time."""
+
+    source: str
+    silent: frozenset[str] = frozenset()
+    """Labels that are not told."""
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    """`LabelSettings.on` by label; of those left out as the head was made."""
+
+
+HeadItem = SourceStarted | Tuning | Scores | SourceStalled | SourceEnded
 
 _WHOLE = 0
 """The number of what is no single object; objects count from 1."""
@@ -69,6 +82,12 @@ class EventHead:
                 ended = self._end_all("source_ended")
                 self._utc_offset_ns = item.utc_offset_ns
                 return ended
+            case Tuning():
+                return [
+                    self._event(voice.label, track, step)
+                    for voice in self._voices
+                    for track, step in voice.tune(item)
+                ]
             case SourceStalled():
                 return self._end_all("source_stalled")
             case SourceEnded():
@@ -135,11 +154,16 @@ class _Voice:
 
     def __init__(self, label: Label, settings: LabelSettings) -> None:
         self.label = label
+        self._made = settings
+        """Before anybody has tuned it."""
         self._settings = settings
+        self._is_silent = False
         self._lives: dict[int, Lifecycle] = {}
 
     def hear(self, scores: Scores) -> Iterator[tuple[int, Step]]:
         """The steps that follow from a hop's scores, with the object that they are about."""
+        if self._is_silent:
+            return
         name = self.label.name
         found = [detection for detection in scores.detections if detection.label == name]
         fused = scores.fused.get(name)
@@ -156,6 +180,18 @@ class _Voice:
                 yield track, step
             if life.is_idle():
                 del self._lives[track]
+
+    def tune(self, tuning: Tuning) -> Iterator[tuple[int, Step]]:
+        """Set the threshold; fall silent, which ends what is open, or speak again."""
+        name = self.label.name
+        self._is_silent = name in tuning.silent
+        if self._is_silent:
+            yield from self.close("disabled")
+        on = tuning.thresholds.get(name, self._made.on)
+        if on != self._settings.on:
+            self._settings = self._made if on == self._made.on else self._made.at(on)
+            for life in self._lives.values():
+                life.tune(self._settings)
 
     def close(self, reason: EndReason) -> Iterator[tuple[int, Step]]:
         """No more is to come."""

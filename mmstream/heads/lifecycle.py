@@ -57,6 +57,17 @@ class LabelSettings(Settings):
             msg = f"for_secs {self.for_secs} does not fit into within_secs {self.within_secs}"
             raise ValueError(msg)
 
+    def at(self, on: float) -> "LabelSettings":
+        """The same with another `on`; `off` keeps its ratio to it, so that events still end.
+
+        Raises:
+            ValueError: `on` is not in 0..1, or 0.
+        """
+        if not 0 < on <= 1:
+            msg = f"a threshold lies in 0..1 and is not 0: got {on=}"
+            raise ValueError(msg)
+        return self.model_copy(update={"on": on, "off": min(on, self.off * (on / self.on))})
+
 
 @dataclass(frozen=True, slots=True)
 class Peak:
@@ -157,6 +168,11 @@ class Lifecycle:
                 self._open.lasts_until_ns = max(self._open.start_ns, held.end_ns)
             steps += self._end_if_due(self._open, to_ns) or self._update_if_due(self._open, to_ns)
         return steps
+
+    def tune(self, settings: LabelSettings) -> None:
+        """Judge by these from here on; what counted for a start by the others is forgotten."""
+        self.settings = settings
+        self._on.clear()
 
     def close(self, reason: EndReason) -> list[Step]:
         """No more is to come: end the open event, if there is one, and forget what led to it."""

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mmstream.clock import Clock
 from mmstream.errors import SourceError, mask_credentials
@@ -13,6 +13,7 @@ from mmstream.media import (
     MediaItem,
     Scores,
     SourceEnded,
+    SourceItem,
     SourceStalled,
     SourceStarted,
     VideoFrame,
@@ -21,12 +22,13 @@ from mmstream.messages import Decided, HealthState
 from mmstream.metrics import StageMetrics
 from mmstream.runtime import watch
 from mmstream.runtime.backoff import Backoff
+from mmstream.runtime.features import FeatureSet, Filter
 from mmstream.runtime.gauge import SourceGauge
 from mmstream.runtime.outlet import Outlet
 from mmstream.runtime.passage import Passage
 from mmstream.runtime.watch import Watch
 from mmstream.stages import Source, Stage
-from mmstream.windows import HopCutter
+from mmstream.windows import Glimpse, HopCutter
 from mmstream.worker import Worker
 
 _log = logging.getLogger(__name__)
@@ -39,13 +41,22 @@ class Chain:
     source: Source
     cutter: HopCutter
     head: Stage[HeadItem, Decided]
+    features: FeatureSet = field(default_factory=FeatureSet)
+    """What can be set of it while it runs, as the configuration has it."""
 
 
 class ChainRunner:
     """Runs one chain on the loop: `capture` and `speak` are its two tasks."""
 
-    def __init__(self, chain: Chain, worker: Worker, outlet: Outlet, clock: Clock) -> None:
-        """Nothing runs yet."""
+    def __init__(
+        self,
+        chain: Chain,
+        worker: Worker,
+        outlet: Outlet,
+        clock: Clock,
+        features: FeatureSet | None = None,
+    ) -> None:
+        """Nothing runs yet; it begins with these `features`, as configured without."""
         self.gauge = SourceGauge(chain.source.name, clock.utc_ns())
         self.metrics = StageMetrics(f"heads/{chain.source.name}")
         self.error: SourceError | None = None
@@ -60,6 +71,10 @@ class ChainRunner:
         self._clock = clock
         self._clock_offset_ns: int | None = None
         self._passage = Passage(self._name, worker, self.metrics, live=chain.source.live)
+        self._filter = Filter()
+        if features is not None:
+            self._filter.ignored = features.ignored
+            chain.head.push(features.tuning(self._name))
         self._all_said = asyncio.Event()
         self._missing: tuple[str, ...] = ()
         self._watch = Watch()
@@ -75,6 +90,10 @@ class ChainRunner:
         """The counters of its stages."""
         return (*self._chain.source.metrics, self._chain.cutter.metrics, self.metrics)
 
+    def glimpse(self, at_utc_ns: int | None) -> Glimpse | None:
+        """What is still held of an instant, or of the newest, if it may be used; on the loop."""
+        return self._chain.cutter.glimpse(at_utc_ns, without=self._filter.ignored)
+
     async def capture(self) -> None:
         """Stream the source; a live one is opened again, with backoff, whenever it ends."""
         self.settled.clear()
@@ -85,7 +104,8 @@ class ChainRunner:
             except SourceError as error:
                 self._fail(error)
             except Exception as error:  # noqa: BLE001 - one source's defect is not another's
-                _log.debug("a defect of %s", self._name, exc_info=True)
+                of = {"source": self._name}
+                _log.debug("a defect of %s", self._name, exc_info=True, extra=of)
                 self._fail(SourceError(mask_credentials(f"{type(error).__name__}: {error}")))
             else:
                 self.error = None
@@ -113,9 +133,18 @@ class ChainRunner:
             self.gauge.lag_ms = round((self._clock.monotonic_ns() - captured_ns) / 1e6, 1)
         self._passage.deliver(scores)
 
+    async def tune(self, features: FeatureSet) -> None:
+        """Go by these features from the next hop on."""
+        await self._passage.tune(features.tuning(self._name))
+        self._filter.ignored = features.ignored
+
     async def pause(self, reason: str) -> None:
         """`capture` has been cancelled: end what is open; `capture` may be called again."""
         await self._end()
+        self.rest(reason)
+
+    def rest(self, reason: str) -> None:
+        """Nothing is captured, on purpose."""
         self.error = None
         self._enter("offline", reason)
         self.settled.set()
@@ -126,13 +155,13 @@ class ChainRunner:
         self._enter("offline", reason)
         self.settled.set()
         ended = SourceEnded(self._name)
-        await self._passage.finish(self._chain.cutter.push(ended), ended)
+        await self._passage.finish(self._filter.pass_on(self._chain.cutter.push(ended)), ended)
         await self._all_said.wait()
 
     async def finish(self) -> None:
         """Shut down: score what is cut, for a moment, and have `speak` end what is open."""
         self.settled.set()
-        await self._passage.finish(self._chain.cutter.flush(), None)
+        await self._passage.finish(self._filter.pass_on(self._chain.cutter.flush()), None)
         await self._all_said.wait()
 
     async def idle(self, secs: float) -> bool:
@@ -165,7 +194,7 @@ class ChainRunner:
             raise errors.exceptions[0] from None
 
     async def _take(self, item: MediaItem) -> None:
-        await self._passage.put(self._chain.cutter.push(item))
+        await self._cut(item)
         was_synced = self.gauge.synced
         self.gauge.see(item)
         if self.gauge.synced is not was_synced:
@@ -181,6 +210,9 @@ class ChainRunner:
             if self.gauge.state != "online":
                 self._judge(now_ns)
 
+    async def _cut(self, item: SourceItem) -> None:
+        await self._passage.put(self._filter.pass_on(self._chain.cutter.push(item)))
+
     async def _start(self, item: SourceStarted) -> None:
         self.error = None
         self._clock_offset_ns = item.clock_offset_ns
@@ -193,7 +225,7 @@ class ChainRunner:
 
     async def _end(self) -> None:
         ended = SourceEnded(self._name)
-        await self._passage.put(self._chain.cutter.push(ended))
+        await self._cut(ended)
         await self._passage.mark(ended)
 
     async def _say_all(self) -> None:
@@ -238,7 +270,7 @@ class ChainRunner:
     async def _stall(self, now_ns: int) -> None:
         self._enter("stalled", f"nothing came for {watch.STALL_SECS:g} s")
         stalled = SourceStalled(self._name, now_ns - (self._clock_offset_ns or 0))
-        await self._passage.put(self._chain.cutter.push(stalled))
+        await self._cut(stalled)
         await self._passage.mark(stalled)
 
     def _judge(self, now_ns: int) -> None:
@@ -253,7 +285,7 @@ class ChainRunner:
 
     def _fail(self, error: SourceError) -> None:
         if str(error) != str(self.error):  # a camera that is off is told once, not at each attempt
-            _log.error("%s: %s", self._name, error)
+            _log.error("%s: %s", self._name, error, extra={"source": self._name})
         self.error = error
         self._enter("offline", str(error))
 

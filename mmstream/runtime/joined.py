@@ -134,7 +134,8 @@ class _Joint:
             except SourceError as error:
                 problem = str(error)
             except Exception as error:  # noqa: BLE001 - one part's defect is not another's
-                _log.debug("a defect of a part of %s", self._name, exc_info=True)
+                of = {"source": self._name}
+                _log.debug("a defect of a part of %s", self._name, exc_info=True, extra=of)
                 problem = mask_credentials(f"{type(error).__name__}: {error}")
             part.started = part.paused = part.patience = None
             part.is_lost = True

@@ -1,10 +1,8 @@
 """Runs a graph on this machine: one event loop, one worker thread, a capture thread per reader."""
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Final
 
 from pydantic import JsonValue
@@ -18,18 +16,22 @@ from mmstream.messages import (
     SCHEMA_VERSION,
     Info,
     SourceInfo,
-    StageReport,
     Stats,
     iso_utc,
 )
 from mmstream.metrics import SourceStatus, StageMetrics
+from mmstream.runtime import log_level
 from mmstream.runtime.chain import Chain
-from mmstream.runtime.control import Blueprint, Controller
+from mmstream.runtime.control import Controller
+from mmstream.runtime.graph import Graph
+from mmstream.runtime.journal import ended_by_restart
+from mmstream.runtime.look import look_at_sources, look_at_worker
 from mmstream.runtime.outlet import Outlet, SinkFeed
+from mmstream.runtime.report import reports
 from mmstream.runtime.roster import Roster
 from mmstream.sinks.own_thread import OwnThread
-from mmstream.stages import Inlet, ScorerSpec, Sink
-from mmstream.worker import Worker, WorkerSettings
+from mmstream.web.look import RunLook
+from mmstream.worker import Worker
 
 STATS_SECS: Final = 10.0
 
@@ -49,23 +51,6 @@ CLOSED_SECS: Final = 2.2
 """The sinks have delivered and said goodbye."""
 MIN_SECS: Final = 0.05
 """Nothing is given up without a try."""
-
-
-@dataclass(frozen=True, slots=True)
-class Graph:
-    """Everything that runs together: what a recipe builds."""
-
-    node: str
-    chains: tuple[Chain, ...]
-    specs: tuple[ScorerSpec, ...]
-    worker: WorkerSettings
-    sinks: tuple[Sink, ...]
-    reports: bool = True
-    """Whether health, info and stats are told beside what heads say; a replay tells none."""
-    inlets: tuple[Inlet, ...] = ()
-    """Where requests come from."""
-    blueprint: Blueprint | None = None
-    """How sources are made of settings while it runs; None: none can be added or read again."""
 
 
 class LocalRuntime:
@@ -101,11 +86,16 @@ class LocalRuntime:
             clock,
             reports=graph.reports,
             can_be_asked=bool(graph.inlets),
+            overrides=graph.overrides,
         )
         self._roster.tell_info = self._tell_info
         for chain in graph.chains:
             self._roster.place(chain)
-        self._controller = Controller(self._roster, self._outlet, graph.blueprint, self._about)
+        self._controller = Controller(
+            self._roster, self._outlet, graph.blueprint, self._about, graph.keeper, graph.snapshots
+        )
+        if graph.snapshots is not None:
+            graph.snapshots.look_through(self._roster.glimpse)
 
     def stop(self) -> None:
         """Come to a clean end (call it on the loop): events end, sinks deliver, `run` returns."""
@@ -175,7 +165,13 @@ class LocalRuntime:
         """The counters of every stage."""
         per_source = [stage for runner in self._roster.runners.values() for stage in runner.stages]
         per_sink = [m for feed in self._outlet.feeds for m in (feed.metrics, feed.sink.metrics)]
-        return [*per_source, self._worker.metrics, *per_sink]
+        return [*per_source, self._worker.metrics, *per_sink, *self._graph.meters]
+
+    def look(self) -> RunLook:
+        """What the web shows of it; on the loop."""
+        node, stages = self._graph.node, tuple(self.stages())
+        sources, worker = look_at_sources(self._roster), look_at_worker(self._worker, self._clock)
+        return RunLook(node, self._boot_id, self._started_utc_ns, sources, worker, stages)
 
     def failures(self) -> Sequence[SourceError]:
         """Why sources came to an end that did not just end."""
@@ -239,8 +235,11 @@ class LocalRuntime:
         try:
             async with self._serving_sinks(), self._working():
                 try:
+                    for message in self._graph.left_open:
+                        await self._outlet.say(ended_by_restart(message))
                     if self._graph.reports:
                         await self._tell_info()
+                        await self._roster.tell_features()
                     # Loading takes seconds, in which a live source would only be dropped.
                     built = asyncio.wrap_future(self._worker.built)
                     await self._patiently(asyncio.shield(built), BUILT_SECS)
@@ -368,32 +367,16 @@ class LocalRuntime:
             started=iso_utc(self._started_utc_ns),
             sources=tuple(SourceInfo(id=name, labels=labels) for name in self._roster.runners),
             schemas={content.__name__.lower(): SCHEMA_VERSION for content in CONTENTS},
-            capabilities=("events", "requests") if self._graph.inlets else ("events",),
+            capabilities=self._graph.capabilities,
+            log_level=log_level.current(),
         )
 
     def _stats(self) -> Stats:
         worker = self._worker
         batch_size = worker.metrics.n_out / worker.n_batches if worker.n_batches else None
         lags_ms = {r.metrics.name: r.gauge.lag_ms for r in self._roster.runners.values()}
-        named: dict[str, list[StageMetrics]] = {}
-        for stage in self.stages():
-            named.setdefault(stage.name, []).append(stage)
         return Stats(
-            stages={name: _report(alike, lags_ms.get(name)) for name, alike in named.items()},
+            stages=reports(self.stages(), lags_ms),
             batch_size=None if batch_size is None else round(batch_size, 2),
             device=self._graph.worker.device,
         )
-
-
-def _report(alike: Sequence[StageMetrics], lag_ms: float | None) -> StageReport:
-    """Of stages of one name (the captures of a joined source's parts) the sum."""
-    latencies = max((stage.latencies for stage in alike), key=len)
-    return StageReport(
-        n_in=sum(stage.n_in for stage in alike),
-        n_out=sum(stage.n_out for stage in alike),
-        dropped=dict(sum((stage.dropped for stage in alike), Counter())),
-        lag_ms=lag_ms,
-        p50_ms=latencies.percentile_ms(50),
-        p95_ms=latencies.percentile_ms(95),
-        p99_ms=latencies.percentile_ms(99),
-    )

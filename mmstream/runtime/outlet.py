@@ -39,6 +39,8 @@ class SinkFeed:
             self.metrics.drop("undelivered_at_shutdown")
             return
         if self._live and self._queue.full():
+            await asyncio.sleep(0)  # so much was said at once that the sink had no turn
+        if self._live and self._queue.full():
             self._evict()
         await self._queue.put((self._clock.monotonic_ns(), message))
 

@@ -1,7 +1,7 @@
 """One source's hops on their way to the worker and back, and the marks among them, in order.
 
-A mark (started, stalled, ended) passes when all hops before it are scored; what comes after it
-waits until then. A live source is never held up: while a mark waits for a worker that stands
+A mark (started, stalled, ended, tuned) passes when all hops before it are scored; what comes after
+it waits until then. A live source is never held up: while a mark waits for a worker that stands
 still, the oldest hops behind it make room and are counted. Files wait and lose nothing.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from mmstream.heads.events import HeadItem
+from mmstream.heads.events import HeadItem, Tuning
 from mmstream.media import Hop, Scores, SourceEnded, SourceStalled, SourceStarted
 from mmstream.metrics import StageMetrics
 from mmstream.worker import Worker
@@ -27,7 +27,7 @@ MAX_MARKS: Final = 64
 DRAIN_SECS: Final = 0.7
 """How long the last hops may take to be scored when we shut down."""
 
-Mark = SourceStarted | SourceStalled | SourceEnded
+Mark = SourceStarted | SourceStalled | SourceEnded | Tuning
 
 
 class Passage:
@@ -72,6 +72,16 @@ class Passage:
         self._advance()
         while not self._live and self._waiting:
             await self._change()
+
+    async def tune(self, tuning: Tuning) -> None:
+        """Tell the head after all that was sent before; does not wait until it has passed."""
+        while self._n_marks >= MAX_MARKS:
+            await self._change()
+        if self._is_closed:
+            return
+        self._n_marks += 1
+        self._waiting.append(tuning)
+        self._advance()
 
     def deliver(self, scores: Scores) -> None:
         """The worker has scored a hop."""
@@ -155,7 +165,7 @@ class Passage:
                 case mark:
                     if self._n_in_flight:
                         break
-                    if not isinstance(mark, SourceStalled):
+                    if isinstance(mark, SourceStarted | SourceEnded):
                         self._worker.forget(self._source)
                     self._to_say.put_nowait(mark)
             self._waiting.popleft()

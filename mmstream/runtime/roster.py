@@ -1,6 +1,7 @@
-"""The sources of a run: they are added, removed, disabled, enabled and restarted while it runs."""
+"""The sources of a run: they are added, removed, set and restarted while it runs."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -8,8 +9,13 @@ from typing import Final
 from mmstream.clock import Clock
 from mmstream.errors import CommandError
 from mmstream.media import Scores
+from mmstream.messages import LogLevel, iso_utc
+from mmstream.runtime import log_level
 from mmstream.runtime.chain import Chain, ChainRunner
+from mmstream.runtime.features import ENABLED, FeatureSet, Value, shown, value_text
 from mmstream.runtime.outlet import Outlet
+from mmstream.store.overrides import Override
+from mmstream.windows import Glimpse
 from mmstream.worker import Worker
 
 CLOSE_SECS: Final = 2.0
@@ -18,6 +24,8 @@ LEAVE_SECS: Final = 2.0
 """How long it may take to say what is left of a source; longer only where a sink hangs."""
 SCORED_SECS: Final = 5.0
 """How long the worker may hold hops of a removed source before its name can be used again."""
+
+_log = logging.getLogger(__name__)
 
 Guard = Callable[[Callable[[], Awaitable[None]]], Coroutine[None, None, None]]
 """Runs a part that nothing goes on without."""
@@ -28,10 +36,10 @@ class _Place:
     """A source and the tasks that run it."""
 
     runner: ChainRunner
+    features: FeatureSet
     capturing: asyncio.Task[None] | None = None
     speaking: asyncio.Task[None] | None = None
     telling: asyncio.Task[None] | None = None
-    is_disabled: bool = False
     has_ended: bool = False
     """By itself, as files do."""
 
@@ -43,12 +51,20 @@ class Roster:
     """
 
     def __init__(
-        self, worker: Worker, outlet: Outlet, clock: Clock, *, reports: bool, can_be_asked: bool
+        self,
+        worker: Worker,
+        outlet: Outlet,
+        clock: Clock,
+        *,
+        reports: bool,
+        can_be_asked: bool,
+        overrides: Sequence[Override] = (),
     ) -> None:
         """No source yet.
 
         Health is told where `reports`. Where it `can_be_asked` for more, a run with disabled
-        sources is not over when all others have ended.
+        sources is not over when all others have ended, and it is told what can be set. `overrides`
+        are what was set in earlier boots.
         """
         self.over = asyncio.Event()
         """Set when all sources have ended by themselves."""
@@ -60,6 +76,8 @@ class Roster:
         self._reports = reports
         self._can_be_asked = can_be_asked
         self._places: dict[str, _Place] = {}
+        log_level.restore(overrides)
+        self._overrides = {(one.source, one.feature): one for one in overrides}
         self._leaving: dict[str, ChainRunner] = {}
         """Removed, but the worker still holds hops of them."""
         self._turn = asyncio.Lock()
@@ -71,6 +89,15 @@ class Roster:
         """All sources, by name."""
         return {name: place.runner for name, place in self._places.items()}
 
+    @property
+    def expected(self) -> frozenset[str]:
+        """Those that should stream: neither disabled nor played to their end."""
+        return frozenset(
+            name
+            for name, place in self._places.items()
+            if place.features.is_enabled and not (place.has_ended and place.runner.error is None)
+        )
+
     def runner(self, name: str) -> ChainRunner:
         """The runner of a source.
 
@@ -79,12 +106,30 @@ class Roster:
         """
         return self._find(name).runner
 
+    def glimpse(self, name: str, at_utc_ns: int | None) -> Glimpse | None:
+        """What is still held of a source at an instant, or newest; None: nothing, or it is off."""
+        place = self._places.get(name)
+        if place is None or not place.features.is_enabled:
+            return None
+        return place.runner.glimpse(at_utc_ns)
+
     def place(self, chain: Chain) -> None:
-        """Take a source in; it runs from `start` on."""
+        """Take a source in, set as it was before; it runs from `start` on."""
         if chain.source.live:
             self._outlet.go_live()
-        runner = ChainRunner(chain, self._worker, self._outlet, self._clock)
-        self._places[chain.source.name] = _Place(runner)
+        name = chain.source.name
+        overrides = [one for one in self._overrides.values() if one.source == name]
+        features = chain.features.with_overrides(overrides)
+        for one in overrides:
+            if one.feature in features.values:
+                what = f"{name}: {one.feature} is {one.value}"
+                who = one.by or "somebody"
+                of = {"source": name}
+                _log.warning("%s, as was set at %s by %s", what, iso_utc(one.set_ns), who, extra=of)
+        runner = ChainRunner(chain, self._worker, self._outlet, self._clock, features)
+        if not features.is_enabled:
+            runner.rest("disabled")
+        self._places[name] = _Place(runner, features)
 
     def start(self, group: asyncio.TaskGroup, guard: Guard) -> None:
         """Run all sources in `group`."""
@@ -136,6 +181,7 @@ class Roster:
                 raise CommandError(msg)
             await self._add(chain)
             await self._tell_info()
+            await self.tell_features(chain.source.name)
 
     async def replace(self, chain: Chain) -> None:
         """Start a source in the place of what had its name, if anything had.
@@ -148,6 +194,7 @@ class Roster:
                 await self._remove(chain.source.name, "replaced")
             await self._add(chain)
             await self._tell_info()
+            await self.tell_features(chain.source.name)
 
     async def remove(self, name: str) -> None:
         """End a source for good: what is open ends, its device is let go.
@@ -157,6 +204,9 @@ class Roster:
         """
         async with self._turn:
             await self._remove(name, "removed")
+            gone = [key for key in self._overrides if key[0] == name]
+            for key in gone:
+                del self._overrides[key]
             await self._tell_info()
 
     async def disable(self, name: str) -> None:
@@ -166,10 +216,8 @@ class Roster:
             CommandError: there is none of that name, or it cannot be closed.
         """
         async with self._turn:
-            place = self._find(name)
-            if not place.is_disabled:
-                await self._pause(name, "disabled")
-                place.is_disabled = True
+            await self._set(name, ENABLED, value=False)
+            await self.tell_features(name)
 
     async def enable(self, name: str) -> None:
         """Start a source that is disabled; nothing happens to one that is not.
@@ -178,10 +226,57 @@ class Roster:
             CommandError: there is none of that name.
         """
         async with self._turn:
-            place = self._find(name)
-            if place.is_disabled:
-                place.is_disabled = False
-                self._capture(name)
+            await self._set(name, ENABLED, value=True)
+            await self.tell_features(name)
+
+    def features(self, name: str) -> FeatureSet:
+        """What can be set of a source, and how it is set.
+
+        Raises:
+            CommandError: there is none of that name.
+        """
+        return self._find(name).features
+
+    async def set(self, name: str, feature: str, value: Value | None, by: str) -> Override | None:
+        """Set a feature of a source, or back (None); gives what is to be kept of that.
+
+        Nobody is told yet: that is for after it is kept (`tell_features`).
+
+        Raises:
+            CommandError: there is none of that name, or it cannot be closed.
+        """
+        async with self._turn:
+            await self._set(name, feature, value)
+            self._overrides.pop((name, feature), None)
+            if value is None:
+                return None
+            text = f"{value_text(value)}"
+            override = Override(name, feature, text, self._clock.utc_ns(), by)
+            self._overrides[name, feature] = override
+            return override
+
+    async def select_log_level(self, level: LogLevel, by: str) -> Override:
+        """Tell more or less in the log, and say so; gives what is to be kept of that."""
+        log_level.select(level)
+        await self._tell_info()
+        return Override(log_level.NODE, log_level.FEATURE, level, self._clock.utc_ns(), by)
+
+    async def tell_features(self, *names: str) -> None:
+        """Say how these sources are set, or all of them."""
+        if self._reports and self._can_be_asked:
+            for name in names or tuple(self._places):
+                await self._outlet.say(self._places[name].features.message(name))
+
+    async def _set(self, name: str, feature: str, value: Value | None) -> None:
+        place = self._find(name)
+        features, before = place.features.with_value(feature, value), place.features
+        if feature != ENABLED:
+            await self._in_time(name, place.runner.tune(features))
+        elif before.is_enabled and not features.is_enabled:
+            await self._pause(name, "disabled")
+        elif features.is_enabled and not before.is_enabled:
+            self._capture(name)
+        place.features = features
 
     async def restart(self, name: str) -> None:
         """Close a source and open it again; one that has ended begins anew.
@@ -191,7 +286,7 @@ class Roster:
         """
         async with self._turn:
             place = self._find(name)
-            if place.is_disabled:
+            if not place.features.is_enabled:
                 msg = f"{name} is disabled: enable it"
                 raise CommandError(msg)
             await self._pause(name, "restarting")
@@ -201,7 +296,7 @@ class Roster:
     def _find(self, name: str) -> _Place:
         self._running()
         if name not in self._places:
-            msg = f"no source {name!r}; there are: {', '.join(self._places) or 'none'}"
+            msg = f"no source {shown(name)}; there are: {', '.join(self._places) or 'none'}"
             raise CommandError(msg)
         return self._places[name]
 
@@ -240,8 +335,11 @@ class Roster:
 
     async def _pause(self, name: str, reason: str) -> None:
         await self._close(name)
+        await self._in_time(name, self._places[name].runner.pause(reason))
+
+    async def _in_time(self, name: str, work: Coroutine[None, None, None]) -> None:
         try:
-            await asyncio.wait_for(self._places[name].runner.pause(reason), LEAVE_SECS)
+            await asyncio.wait_for(work, LEAVE_SECS)
         except TimeoutError:
             msg = f"what {name} has seen cannot be said within {LEAVE_SECS:g} s: a sink hangs"
             raise CommandError(msg) from None
@@ -261,7 +359,8 @@ class Roster:
         place.speaking = group.create_task(guard(place.runner.speak), name=f"{name}.speak")
         if self._reports:
             place.telling = group.create_task(self._tell_health(place.runner), name="reports")
-        self._capture(name)
+        if place.features.is_enabled:
+            self._capture(name)
 
     def _capture(self, name: str) -> None:
         group, _ = self._running()
@@ -277,7 +376,7 @@ class Roster:
     def _look_whether_over(self) -> None:
         """Over when all have ended; one that is disabled may go on if somebody can ask for it."""
         ended = [
-            place.has_ended or (place.is_disabled and not self._can_be_asked)
+            place.has_ended or not (place.features.is_enabled or self._can_be_asked)
             for place in self._places.values()
         ]
         if all(ended) and (ended or not self._can_be_asked):

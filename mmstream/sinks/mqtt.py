@@ -1,20 +1,19 @@
 """Publishes to an MQTT broker, and keeps what must arrive until the broker has it.
 
-    publish -> [outbox] -> connection -> broker      numbered messages: kept over outages
+    publish -> [outbox] -> connection -> broker      numbered messages: kept over outages, on disk
             -> [passing] ->                          the rest: only while there is a connection
             -> picture                               retained topics, rewritten at each connection
     requests <- [inbox]  <-                          those that come while there is a connection
 
 `run` owns the connection: it opens a new one whenever the last is lost, subscribes to requests,
-writes the whole retained picture, then what waits in the outbox, oldest first, and from then on
-whatever comes.
+writes the whole retained picture, then what waits in the outbox, oldest first and not all at once,
+and from then on whatever comes.
 """
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
-from random import SystemRandom
 from typing import Final
 
 import aiomqtt
@@ -22,18 +21,22 @@ import aiomqtt
 from mmstream.errors import BrokerError, SinkError, StateError
 from mmstream.messages import Published, Request, base_topic
 from mmstream.metrics import StageMetrics
+from mmstream.sinks.homeassistant import AnnouncedPicture
 from mmstream.sinks.inbox import Inbox
-from mmstream.sinks.mqtt_connection import BrokerDoor, Link, MqttSettings, TlsSettings
-from mmstream.sinks.mqtt_topics import Packet, RetainedPicture
-from mmstream.sinks.outbox import Outbox, Waiting
+from mmstream.sinks.mqtt_connection import BrokerDoor, Link, first, pause_secs
+from mmstream.sinks.mqtt_settings import MqttSettings, TlsSettings
+from mmstream.sinks.mqtt_topics import Packet
+from mmstream.sinks.outbox import REPLAY_PER_SEC, Outbox, Pace, SpooledOutbox, Waiting
+from mmstream.sinks.spool import Spool
 
 __all__ = ["MqttSettings", "MqttSink", "TlsSettings"]
 
 CLOSE_SECS: Final = 2.0
 """How long `close` may take to deliver what waits and to say goodbye."""
-FIRST_RETRY_SECS: Final = 0.5
-LAST_RETRY_SECS: Final = 60.0
-"""The pause between attempts doubles from the first to the last, and is jittered down to half."""
+DRAIN_SECS: Final = 0.5
+"""How long `close` goes on delivering what is safe on disk too."""
+LOOK_SECS: Final = 0.02
+"""How soon after a few late messages the next may follow."""
 WINDOW: Final = 16
 """Messages under way at once: waiting for each acknowledgement would cost a round trip each."""
 MAX_PASSING: Final = 256
@@ -41,7 +44,6 @@ MAX_PASSING: Final = 256
 broker."""
 
 _log = logging.getLogger(__name__)
-_jitter = SystemRandom()
 
 
 class MqttSink:
@@ -53,8 +55,13 @@ class MqttSink:
 
     name = "mqtt"
 
-    def __init__(self, settings: MqttSettings, *, node: str, boot_id: str) -> None:
-        """Nothing is connected before `run`; until then messages wait as in an outage."""
+    def __init__(
+        self, settings: MqttSettings, *, node: str, boot_id: str, spool: Spool | None = None
+    ) -> None:
+        """Nothing is connected before `run`; until then messages wait as in an outage.
+
+        With a `spool`, which is open, they wait on disk and outlive this process.
+        """
         self.metrics = StageMetrics(self.name)
         """`n_out` counts what the broker has acknowledged, also with a refusal. Dropped: `offline`
         and `backlog` need not arrive; `outbox_full`, `refused` and `shutdown` are losses. Requests
@@ -62,15 +69,33 @@ class MqttSink:
         self.last_error: BrokerError | None = None
         """Why there is no connection; None while there is one."""
         self._address = settings.address
-        self._inbox = Inbox(f"{base_topic(node, settings.base)}/request", self.metrics)
-        self._picture = RetainedPicture(node=node, base=settings.base)
+        requests = f"{base_topic(node, settings.base)}/request"
+        self._inbox = Inbox(requests, self.metrics, self._heard)
+        self._picture = AnnouncedPicture(
+            settings.discovery, settings.discovery_prefix, node=node, base=settings.base
+        )
         will = self._picture.node_status("offline")
         client_id = f"{node}-{boot_id[:8]}"
         self._door = BrokerDoor(settings, client_id=client_id, will=will, inbox=self._inbox)
-        self._outbox = Outbox(settings.outbox_size)
-        self._passing = Outbox(MAX_PASSING)
-        self._retained_due: dict[tuple[str, bool], Packet] = {}
         self._work = asyncio.Event()
+        self._outbox: Outbox | SpooledOutbox = Outbox(settings.outbox_size)
+        if spool is not None:
+            self._outbox = SpooledOutbox(
+                spool,
+                settings.outbox_size,
+                wake=self._work.set,
+                owe=self._owe_now,
+                lose=self._note_overflow,
+            )
+        self._passing = Outbox(MAX_PASSING)
+        self._pace = Pace(per_sec=REPLAY_PER_SEC, burst=WINDOW)
+        self._look_secs: float | None = None
+        """How soon to look whether more of what is late may leave."""
+        self._is_leaving = False
+        """`close` delivers no more of what is safe on disk."""
+        self._has_answered = False
+        """The broker has acknowledged something over this connection."""
+        self._retained_due: dict[tuple[str, bool], Packet] = {}
         self._connected = asyncio.Event()
         self._closing = asyncio.Event()
         self._ended = asyncio.Event()
@@ -107,6 +132,11 @@ class MqttSink:
             self.metrics.drop("offline")
         elif self._passing.put(message) is not None:
             self.metrics.drop("backlog")
+        self._work.set()
+
+    def show(self, source: str, jpeg: bytes) -> None:
+        """Publish a picture, retained: in an outage only the newest of each source is kept."""
+        self._owe(self._picture.show(source, jpeg))
         self._work.set()
 
     def requests(self) -> AsyncIterator[Request]:
@@ -151,6 +181,9 @@ class MqttSink:
         """Deliver what waits, say `offline`, disconnect; takes at most `CLOSE_SECS`."""
         if self._deadline is not None and not self._closing.is_set():
             self._deadline.reschedule(asyncio.get_running_loop().time() + CLOSE_SECS)
+        if isinstance(self._outbox, SpooledOutbox):
+            self._outbox.hurry()
+            asyncio.get_running_loop().call_later(DRAIN_SECS, self._leave)
         self._closing.set()
         self._work.set()
         if self._deadline is not None:
@@ -182,25 +215,27 @@ class MqttSink:
                     watching = group.create_task(link.watch(), name=f"{self.name} watch")
                     await self._listen(link)
                     picture = self._begin(link)
-                    await _send_all(link, picture)
-                    self._picture.delivered(picture)
+                    await link.send_all(picture)
+                    self._owe(self._picture.settled(picture))
+                    group.create_task(link.listen_no_more(self._picture.own_topics))
                     await self._serve(link, group)
-                    await _send_all(link, self._picture.farewell())
+                    await link.send_all(self._picture.farewell())
                     watching.cancel()
             except* aiomqtt.MqttError as errors:
                 lost = errors
             if lost is not None:
-                raise _first(lost)
+                raise first(lost)
 
     async def _listen(self, link: Link) -> None:
         """A request may come before the SUBACK, so its response waits until the picture is out."""
         self._takes_passing = True
-        topic = f"{self._inbox.topic}/+"
-        refusal = await link.listen(topic)
-        if refusal is not None and not self._is_deaf:
+        answers = await link.listen((*self._inbox.topics, *self._picture.topics))
+        refused = {topic: why for topic, why in answers.items() if topic in self._inbox.topics}
+        if refused and not self._is_deaf:
+            why, topics = next(iter(refused.values())), " and ".join(refused)
             deaf = "the MQTT broker at %s lets no requests come in: %s; may %s subscribe to %s?"
-            _log.warning(deaf, self._address, refusal, link.identifier, topic)
-        self._is_deaf = refusal is not None
+            _log.warning(deaf, self._address, why, link.identifier, topics)
+        self._is_deaf = bool(refused)
 
     def _begin(self, link: Link) -> tuple[Packet, ...]:
         """The whole picture; what is published from now on comes after it."""
@@ -213,6 +248,7 @@ class MqttSink:
         self.last_error = None
         self._logged_error = ""
         self._is_refused = False
+        self._has_answered = False
         self._n_under_way = 0
         self._connected.set()
         return self._picture.packets()
@@ -223,11 +259,14 @@ class MqttSink:
             self._work.clear()
             self._send_waiting(link, group)
             if self._n_under_way == 0:
-                self._n_failures = 0  # only now: a broker that takes nothing is not to be hammered
-                self._is_overflowing = False
-                if self._closing.is_set():
+                if self._has_answered or not self._outbox:
+                    self._n_failures = 0  # a broker that takes nothing is not to be hammered
+                    self._is_overflowing = False
+                if self._closing.is_set() and (self._is_leaving or not self._outbox):
                     return
-            await self._work.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._look_secs):
+                    await self._work.wait()
 
     def _send_waiting(self, link: Link, group: asyncio.TaskGroup) -> None:
         """Tasks take their first step, which sends, in the order in which they are made."""
@@ -240,16 +279,30 @@ class MqttSink:
             due = tuple(self._retained_due.values())
             self._retained_due.clear()
             group.create_task(self._told(link, sent(due), due))
-        for line in (self._passing, self._outbox):
-            for waiting in line.take(WINDOW):
+        lines = ((self._passing, self._passing.take(WINDOW)), (self._outbox, self._next()))
+        for line, taken in lines:
+            for waiting in taken:
                 changes = filter(self._picture.shows, waiting.changes)
                 sends = sent((self._picture.packet(waiting.message), *changes))
                 group.create_task(self._delivered(link, sends, waiting, line))
+
+    def _next(self) -> tuple[Waiting, ...]:
+        """What must arrive; late ones at a bounded rate, until we close."""
+        if self._is_leaving:
+            return ()
+        if self._closing.is_set():
+            return self._outbox.take(WINDOW)
+        n_late = self._pace.room(asyncio.get_running_loop().time())
+        taken = self._outbox.take(WINDOW, n_late=n_late)
+        self._pace.left(sum(one.is_late for one in taken))
+        self._look_secs = LOOK_SECS if n_late < WINDOW and self._outbox else None
+        return taken
 
     async def _acknowledged(self, link: Link, sends: list[asyncio.Task[None]]) -> None:
         for send in sends:
             await send
         self._n_under_way -= 1
+        self._has_answered = True
         self._note_refusals(link)
         self._work.set()
 
@@ -257,10 +310,14 @@ class MqttSink:
         self, link: Link, sends: list[asyncio.Task[None]], packets: tuple[Packet, ...]
     ) -> None:
         await self._acknowledged(link, sends)
-        self._picture.delivered(packets)
+        self._owe(self._picture.settled(packets))
 
     async def _delivered(
-        self, link: Link, sends: list[asyncio.Task[None]], waiting: Waiting, line: Outbox
+        self,
+        link: Link,
+        sends: list[asyncio.Task[None]],
+        waiting: Waiting,
+        line: Outbox | SpooledOutbox,
     ) -> None:
         await self._acknowledged(link, sends)
         line.pop(waiting.key)
@@ -270,12 +327,22 @@ class MqttSink:
         evicted = self._outbox.put(message, changes)
         if evicted is None:
             return
-        self._owe(self._picture.now(evicted.changes))
+        self._owe_now(evicted.changes)
+        self._note_overflow()
+
+    def _note_overflow(self) -> None:
         self.metrics.drop("outbox_full")
         if not self._is_overflowing:
             lost = "the MQTT broker at %s takes nothing; the oldest of %d waiting messages are lost"
             _log.error(lost, self._address, len(self._outbox))
         self._is_overflowing = True
+
+    def _leave(self) -> None:
+        self._is_leaving = True
+        self._work.set()
+
+    def _owe_now(self, packets: Iterable[Packet]) -> None:
+        self._owe(self._picture.now(packets))
 
     def _owe(self, packets: Iterable[Packet]) -> None:
         """Only the newest of a topic; but what is cleared is told before, that it is offline."""
@@ -284,11 +351,17 @@ class MqttSink:
             self._retained_due.pop(key, None)  # the newest goes to the end
             self._retained_due[key] = packet
 
+    def _heard(self, topic: str, payload: bytes, is_retained: bool) -> None:  # noqa: FBT001 - paho's
+        """Home Assistant has started, or what an earlier boot has announced is still there."""
+        self._owe(self._picture.heard(topic, payload, is_retained=is_retained))
+        self._work.set()
+
     def _note_outage(self, error: BrokerError) -> None:
         self._connected.clear()
         self._takes_passing = False
         self._retained_due.clear()
         self._drop(self._passing, "offline")
+        self._outbox.pause()
         self.last_error = error
         self._n_failures += 1
         if str(error) != self._logged_error:
@@ -301,8 +374,8 @@ class MqttSink:
         self.metrics.drop("refused", link.n_refused)
         link.n_refused = 0
         if not self._is_refused:
-            lost = "the MQTT broker at %s refuses messages, which are lost: %s; may %s publish?"
-            _log.error(lost, self._address, link.refusal, link.identifier)
+            lost = "the MQTT broker at %s refuses messages, which are lost: %s"
+            _log.error(lost, self._address, link.refusal)
         self._is_refused = True
 
     async def _pause(self) -> None:
@@ -310,7 +383,7 @@ class MqttSink:
             async with asyncio.timeout(pause_secs(self._n_failures)):
                 await self._closing.wait()
 
-    def _drop(self, line: Outbox, reason: str) -> int:
+    def _drop(self, line: Outbox | SpooledOutbox, reason: str) -> int:
         n_lost = line.clear()
         if n_lost:
             self.metrics.drop(reason, n_lost)
@@ -324,21 +397,3 @@ class MqttSink:
         if n_lost:
             lost = "%d messages are lost: the MQTT broker at %s did not take them before the end"
             _log.error(lost, n_lost, self._address)
-
-
-def pause_secs(n_failures: int) -> float:
-    """How long to wait after so many failures in a row."""
-    longest_secs = min(LAST_RETRY_SECS, FIRST_RETRY_SECS * 2.0 ** min(n_failures - 1, 10))
-    return longest_secs * _jitter.uniform(0.5, 1)
-
-
-async def _send_all(link: Link, packets: tuple[Packet, ...]) -> None:
-    """In order, without waiting for one acknowledgement before the next is sent."""
-    async with asyncio.TaskGroup() as group:
-        for packet in packets:
-            group.create_task(link.send(packet))
-
-
-def _first(errors: BaseExceptionGroup[aiomqtt.MqttError]) -> aiomqtt.MqttError:
-    first = errors.exceptions[0]
-    return _first(first) if isinstance(first, BaseExceptionGroup) else first

@@ -12,23 +12,23 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from typing import Final, Literal
+from random import SystemRandom
+from typing import Final
 
 import aiomqtt
 from aiomqtt import ProtocolVersion
 from aiomqtt.types import PahoSocket
 from paho.mqtt.client import Client as PahoClient
-from paho.mqtt.client import DisconnectFlags, MQTTMessage
+from paho.mqtt.client import ConnectFlags, DisconnectFlags, MQTTMessage
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
-from pydantic import Field, FilePath, SecretStr, field_validator, model_validator
 
-from mmstream.config import Settings
 from mmstream.errors import BrokerError
 from mmstream.sinks.inbox import Inbox
+from mmstream.sinks.mqtt_settings import MqttSettings, TlsSettings
 from mmstream.sinks.mqtt_topics import Packet
 
 CONNECT_SECS: Final = 5.0
@@ -37,6 +37,12 @@ ANSWER_SECS: Final = 10.0
 """A broker that acknowledges nothing for so long is taken for dead."""
 ABORT_SECS: Final = 0.5
 """How long an aborted connection may take to be torn down."""
+FIRST_RETRY_SECS: Final = 0.5
+LAST_RETRY_SECS: Final = 15.0
+"""The pause between attempts doubles from the first to the last, and is jittered down to half."""
+HEADER_BYTES: Final = 10
+"""Around topic and payload of a message: at most a byte, four of length, two each of the topic's
+length and the identifier, one of properties."""
 UNSPECIFIED: Final = 0x80
 UNSUPPORTED_PROTOCOL: Final = 0x84
 """MQTT 5, section 2.4: reason codes; paho makes them of the codes of MQTT 3.1.1 too."""
@@ -46,79 +52,7 @@ _PROTOCOLS: Final[dict[str, tuple[ProtocolVersion, ...]]] = {
     "5": (ProtocolVersion.V5,),
     "3.1.1": (ProtocolVersion.V311,),
 }
-
-
-class TlsSettings(Settings):
-    """How to make sure that the broker is who it says, and to show who we are."""
-
-    ca: FilePath | None = None
-    """The certificates that may have signed the broker's, PEM; the system's when left out."""
-    certificate: FilePath | None = None
-    """Ours, PEM, for brokers that ask for one."""
-    key: FilePath | None = None
-    """The private key of `certificate`, PEM, without a pass phrase; left out when it is in the
-    same file."""
-
-    @model_validator(mode="after")
-    def _key_needs_certificate(self) -> "TlsSettings":
-        if self.key is not None and self.certificate is None:
-            msg = "`key` is of use only with `certificate`"
-            raise ValueError(msg)
-        return self
-
-
-class MqttSettings(Settings):
-    """Where the broker is and how to talk to it."""
-
-    host: str = Field("127.0.0.1", min_length=1)
-    """A host name or address; not a URL."""
-    port: int | None = Field(None, ge=1, le=65535)
-    """1883 when left out, 8883 with `tls`."""
-    base: str = Field("mmstream", pattern=r"^[^\s+#/$][^\s+#/]*(/[^\s+#/]+)*$")
-    """The first level or levels of every topic; `<base>/<node>/...`."""
-    username: str | None = None
-    password: SecretStr | None = None
-    """Best given as `!env NAME` or `!secret NAME`."""
-    tls: TlsSettings | None = None
-    """Encrypt; `{}` takes the system's certificate authorities."""
-    protocol: Literal["auto", "5", "3.1.1"] = "auto"
-    """`auto` speaks MQTT 5 unless the broker refuses it."""
-    keepalive_secs: int = Field(30, ge=1, le=65535)
-    """The broker declares us dead after one and a half times this without a sign of life."""
-    outbox_size: int = Field(10_000, ge=1)
-    """Events, alerts and final captions that may wait in memory for the broker."""
-
-    @field_validator("host")
-    @classmethod
-    def _is_no_url(cls, host: str) -> str:
-        if any(sign in host for sign in "/@ "):
-            msg = "give the host alone: port, username and password have keys of their own"
-            raise ValueError(msg)
-        try:
-            host.encode("idna")
-        except UnicodeError:
-            msg = "this is not a host name or address"
-            raise ValueError(msg) from None
-        return host
-
-    @model_validator(mode="after")
-    def _password_needs_username(self) -> "MqttSettings":
-        if self.password is not None and self.username is None:
-            msg = "`password` is of use only with `username`"
-            raise ValueError(msg)
-        return self
-
-    @property
-    def address(self) -> str:
-        """`host:port`, for people."""
-        return f"{self.host}:{self.port_number}"
-
-    @property
-    def port_number(self) -> int:
-        """The port, also when it is left out."""
-        if self.port is not None:
-            return self.port
-        return 1883 if self.tls is None else 8883
+_jitter = SystemRandom()
 
 
 class BrokerDoor:
@@ -200,6 +134,8 @@ class Link(aiomqtt.Client):
         """Messages that the broker acknowledged with a failure: it did not take them."""
         self.refusal = ""
         """Why the last of them was refused."""
+        self._max_bytes: int | None = None
+        """The longest packet that the broker takes, as far as it says so (MQTT 5)."""
         self.protocol = "MQTT 5" if protocol is ProtocolVersion.V5 else "MQTT 3.1.1"
         self.is_reached = False
         """Whether somebody has let us in as far as TCP and TLS go."""
@@ -218,7 +154,7 @@ class Link(aiomqtt.Client):
             protocol=protocol,
             will=aiomqtt.Will(will.topic, will.payload, will.qos, will.retain),
             timeout=CONNECT_SECS,
-            keepalive=settings.keepalive_secs,
+            keepalive=_ping_after_secs(settings.keepalive_secs),
             tls_context=tls,
             socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
         )
@@ -244,15 +180,23 @@ class Link(aiomqtt.Client):
         """
         await self.__aexit__(None, None, None)
 
-    async def listen(self, topic: str) -> str | None:
-        """Subscribe, QoS 1; gives why if the broker refuses.
+    async def listen(self, topics: Sequence[str]) -> dict[str, str]:
+        """Subscribe to these together, QoS 1; gives those that the broker refuses, and why.
 
         Raises:
             aiomqtt.MqttError: the connection is gone, or no answer came.
         """
-        (answer,) = await self.subscribe(topic, qos=1)
-        is_refused = isinstance(answer, ReasonCode) and answer.is_failure
-        return str(answer) if is_refused else None
+        answers = await self.subscribe([(topic, 1) for topic in topics])
+        pairs = zip(topics, answers, strict=False)
+        return {t: str(a) for t, a in pairs if isinstance(a, ReasonCode) and a.is_failure}
+
+    async def listen_no_more(self, topics: Sequence[str]) -> None:
+        """Take subscriptions back.
+
+        Raises:
+            aiomqtt.MqttError: the connection is gone, or no answer came.
+        """
+        await self.unsubscribe(list(topics))
 
     async def send(self, packet: Packet) -> None:
         """Publish; returns when the broker has acknowledged it (QoS 1) or it is sent (QoS 0).
@@ -260,9 +204,24 @@ class Link(aiomqtt.Client):
         Raises:
             aiomqtt.MqttError: it may or may not have arrived.
         """
-        # half a surrogate pair (from a file name, or out of a request) must not end the connection
-        payload = packet.payload.encode(errors="replace")
+        payload = packet.encoded()
+        n_bytes = len(payload) + len(packet.topic.encode()) + HEADER_BYTES
+        if self._max_bytes is not None and n_bytes > self._max_bytes:
+            # sent all the same, it would cost the connection, and the next one too
+            self.n_refused += 1
+            self.refusal = f"{packet.topic} has {n_bytes} bytes, it takes {self._max_bytes}"
+            return
         await self.publish(packet.topic, payload, packet.qos, packet.retain)
+
+    async def send_all(self, packets: tuple[Packet, ...]) -> None:
+        """In order, without waiting for one acknowledgement before the next is sent.
+
+        Raises:
+            BaseExceptionGroup: of what `send` raises.
+        """
+        async with asyncio.TaskGroup() as group:
+            for packet in packets:
+                group.create_task(self.send(packet))
 
     async def watch(self) -> None:
         """Wait until the connection is gone; aiomqtt's own queue of messages stays empty.
@@ -307,6 +266,17 @@ class Link(aiomqtt.Client):
         if is_open and sock is not None:
             self._loop.add_writer(sock.fileno(), self._client.loop_write)
 
+    def _on_connect(
+        self,
+        client: PahoClient,
+        userdata: object,
+        flags: ConnectFlags,
+        reason_code: ReasonCode,
+        properties: Properties | None = None,
+    ) -> None:
+        self._max_bytes = getattr(properties, "MaximumPacketSize", None)
+        super()._on_connect(client, userdata, flags, reason_code, properties)
+
     def _on_disconnect(
         self,
         client: PahoClient,
@@ -335,7 +305,7 @@ class Link(aiomqtt.Client):
     ) -> None:
         if reason_code.is_failure:
             self.n_refused += 1
-            self.refusal = str(reason_code)
+            self.refusal = f"{reason_code}; may {self.identifier} publish?"
         super()._on_publish(client, userdata, mid, reason_code, properties)
 
 
@@ -368,12 +338,26 @@ class _LastWords(logging.Handler):
         return logger
 
 
+def first(errors: BaseExceptionGroup[aiomqtt.MqttError]) -> aiomqtt.MqttError:
+    """The first error of a group of groups."""
+    error = errors.exceptions[0]
+    return first(error) if isinstance(error, BaseExceptionGroup) else error
+
+
 def _broken(cause: BaseException | None) -> str:
     match cause:
         case aiomqtt.MqttCodeError(rc=ReasonCode() as reason) if reason.value != UNSPECIFIED:
             return f"{reason} (code {reason.value})"
         case _:
             return "the connection broke"
+
+
+def _ping_after_secs(keepalive_secs: int) -> int:
+    """What paho must be told, so that a half-open connection is found within 1.5 times that.
+
+    It pings after so long a silence, waits as long again for the answer, and looks once a second.
+    """
+    return (3 * keepalive_secs - 4) // 4
 
 
 def _tls_context(tls: TlsSettings) -> ssl.SSLContext:
@@ -391,3 +375,9 @@ def _tls_context(tls: TlsSettings) -> ssl.SSLContext:
             msg = f"cannot use the certificate {tls.certificate} with its key: {error}"
             raise BrokerError(msg) from None
     return context
+
+
+def pause_secs(n_failures: int) -> float:
+    """How long to wait after so many failures in a row."""
+    longest_secs = min(LAST_RETRY_SECS, FIRST_RETRY_SECS * 2.0 ** min(n_failures - 1, 10))
+    return longest_secs * _jitter.uniform(0.5, 1)

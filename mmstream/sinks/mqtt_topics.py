@@ -1,11 +1,14 @@
 """Which MQTT packets follow from a message: its own, and the retained topics it changes."""
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from mmstream.messages import (
+    RESERVED_SOURCES,
     Event,
+    Features,
     Health,
     Info,
     Open,
@@ -22,10 +25,17 @@ class Packet:
     """Something to publish."""
 
     topic: str
-    payload: str
-    """Empty and retained: the topic is cleared."""
+    payload: str | bytes
+    """Text, or a picture. Empty and retained: the topic is cleared."""
     qos: int
     retain: bool
+
+    def encoded(self) -> bytes:
+        """The payload as it is sent."""
+        if isinstance(self.payload, bytes):
+            return self.payload
+        # half a surrogate pair (from a file name, or out of a request) must not end the connection
+        return self.payload.encode(errors="replace")
 
 
 class RetainedPicture:
@@ -43,7 +53,39 @@ class RetainedPicture:
         self._aside: dict[str, Packet] = {}
         self._open: defaultdict[str, dict[str, Event]] = defaultdict(dict)
         self._sources: dict[str, None] = {}
+        self._left: dict[str, None] = {}
+        """What the broker retains, as long as it is not known which sources there are."""
         self._is_informed = False
+
+    @property
+    def own_topics(self) -> tuple[str, ...]:
+        """To subscribe to until the picture is out: what is retained there goes to `left`.
+
+        None of them is called as a verb: requests are not to come twice.
+        """
+        return (f"{self._root}/+/features", f"{self._root}/+/state/+")
+
+    def left(self, topic: str, payload: bytes) -> None:
+        """Take in what the broker retains."""
+        if not topic.startswith(f"{self._root}/"):
+            return
+        source, _, rest = topic.removeprefix(f"{self._root}/").partition("/")
+        if not rest or source in RESERVED_SOURCES:
+            return
+        names = [rest]
+        if rest == "features":
+            names += ["status", "health", "open", "snapshot", *_feature_names(payload)]
+        self._left |= {f"{self._root}/{source}/{name}": None for name in names}
+
+    def without_ghosts(self) -> tuple[Packet, ...]:
+        """What clears topics that an earlier boot left, of sources that there are no more."""
+        if not self._is_informed:
+            return ()
+        left = [Packet(topic, "", qos=1, retain=True) for topic in self._left]
+        self._left.clear()
+        return self._shown(
+            [one for one in left if not (one.topic in self._packets or self._is_of_the_living(one))]
+        )
 
     def packet(self, message: Published) -> Packet:
         """The message itself."""
@@ -61,11 +103,19 @@ class RetainedPicture:
                     self._sources[health.source] = None
                 changes = [self._source_status(health), self.packet(message)]
                 return self._shown_or_aside(health.source, changes)
+            case Features() as features:
+                changes = [self.packet(message), *self._feature_states(features)]
+                return self._shown_or_aside(features.source, changes)
             case Event() as event:
                 changes = self._told_event(event, message.stamp)
                 return self._shown_or_aside(event.source, changes)
             case _:
                 return ()
+
+    def show(self, source: str, jpeg: bytes) -> tuple[Packet, ...]:
+        """Take in the newest picture of a source; gives the retained topics that it changes."""
+        topic = f"{self._root}/{source}/snapshot"
+        return self._shown_or_aside(source, [Packet(topic, jpeg, qos=0, retain=True)])
 
     def packets(self) -> tuple[Packet, ...]:
         """All of it, the node's own status first; with what is to be cleared."""
@@ -79,7 +129,7 @@ class RetainedPicture:
     def shows(self, packet: Packet) -> bool:
         """Whether its topic is still in the picture; once cleared, nothing old may follow."""
         known = self._packets.get(packet.topic)
-        return known is not None and known.payload != ""
+        return known is not None and bool(known.payload)
 
     def delivered(self, packets: Iterable[Packet]) -> None:
         """The broker has these: what they have cleared need not be cleared again."""
@@ -112,6 +162,12 @@ class RetainedPicture:
     def _source_status(self, health: Health) -> Packet:
         delivers = health.state in {"online", "degraded"}
         return self._status(f"{health.source}/status", "online" if delivers else "offline")
+
+    def _feature_states(self, features: Features) -> list[Packet]:
+        """Those that have changed."""
+        root = features.source
+        states = [self._status(f"{root}/{one.name}", one.text()) for one in features.features]
+        return [state for state in states if self._packets.get(state.topic) != state]
 
     def _informed(self, info: Info, stamp: Stamp) -> list[Packet]:
         self._is_informed = True
@@ -151,3 +207,11 @@ class RetainedPicture:
         level = slug(label)
         is_on = any(slug(event.label) == level for event in self._open[source].values())
         return self._status(f"{source}/state/{level}", "ON" if is_on else "OFF")
+
+
+def _feature_names(payload: bytes) -> tuple[str, ...]:
+    """Which topics a retained `features` speaks of; none where it is not understood."""
+    try:
+        return tuple(str(one["name"]) for one in json.loads(payload)["features"])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return ()

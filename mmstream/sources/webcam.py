@@ -134,14 +134,15 @@ class BgrImage:
         Scaling down averages, so nothing aliases.
         """
         width, height = size or (self.width, self.height)
-        if self._rgb is None or self._rgb.shape[:2] != (height, width):
+        rgb = self._rgb  # another thread may put another in its place
+        if rgb is None or rgb.shape[:2] != (height, width):
             bgr = self._bgr
             if (width, height) != (self.width, self.height):
                 shrinks = width <= self.width and height <= self.height
                 how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
                 bgr = _bytes(cv2.resize(bgr, (width, height), interpolation=how))
-            self._rgb = _bytes(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))
-        return self._rgb
+            rgb = self._rgb = _bytes(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))
+        return rgb
 
     def __repr__(self) -> str:
         """Shape, not pixels."""
@@ -203,10 +204,12 @@ class WebcamSource:
         if granted == self.granted:  # said when it was opened before
             return
         self.granted = granted
+        of = {"source": self.name}
         if _fits(granted, self._settings):
-            _log.info("%s: %s", self.name, granted)
+            _log.info("%s: %s", self.name, granted, extra=of)
         else:
-            _log.warning("%s: asked for %s: got %s", self.name, _asked(self._settings), granted)
+            asked = _asked(self._settings)
+            _log.warning("%s: asked for %s: got %s", self.name, asked, granted, extra=of)
 
     def _items(self, capture: Capture) -> Generator[MediaItem]:
         instants = _Instants(self._metrics)

@@ -28,7 +28,18 @@ from brokers import (
     wait_until,
 )
 from pydantic import JsonValue
-from sink_messages import BOOT_ID, NODE, alert, caption, event, health, info, published, stats
+from sink_messages import (
+    BOOT_ID,
+    NODE,
+    alert,
+    caption,
+    event,
+    features,
+    health,
+    info,
+    published,
+    stats,
+)
 
 from mmstream.errors import BrokerError
 from mmstream.messages import (
@@ -76,7 +87,7 @@ def _logs_hold_no_secret_and_no_noise(caplog: pytest.LogCaptureFixture) -> Itera
 
 
 def made(port: int, **more: object) -> MqttSink:
-    settings = MqttSettings.model_validate({"port": port, **more})
+    settings = MqttSettings.model_validate({"port": port, "discovery": "off", **more})
     return MqttSink(settings, node=NODE, boot_id=BOOT_ID)
 
 
@@ -125,7 +136,7 @@ def test_every_message_is_what_the_schema_says_and_a_late_joiner_has_the_picture
 
     with Mosquitto(tmp_path) as broker:
         heard, picture, end = asyncio.run(session(broker))
-        assert f"as {NODE}-{BOOT_ID} (p5, c1, k30)" in broker.log
+        assert f"as {NODE}-{BOOT_ID} (p5, c1, k21)" in broker.log
     for one in heard:
         kind = schema_of(one.topic)
         if kind is None:
@@ -257,7 +268,7 @@ def test_a_protocol_can_be_asked_for(tmp_path: Path, protocol: str, logged: str)
 
     with Mosquitto(tmp_path) as broker:
         asyncio.run(session(broker))
-        assert f"as {NODE}-{BOOT_ID} ({logged}, c1, k30)" in broker.log
+        assert f"as {NODE}-{BOOT_ID} ({logged}, c1, k21)" in broker.log
 
 
 def test_tls_with_a_certificate_on_both_sides(tmp_path: Path) -> None:
@@ -345,6 +356,23 @@ def test_a_broker_that_freezes_does_not_hold_up_the_end(
     assert "39 messages are lost" in caplog.text
 
 
+def test_a_half_open_connection_is_found_within_one_and_a_half_times_the_keepalive(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    keepalive_secs = 6
+
+    async def session(broker: Mosquitto) -> None:
+        async with running(made(broker.port, keepalive_secs=keepalive_secs)):
+            await until(lambda: "connected to the MQTT broker" in caplog.text, "connected")
+            broker.freeze()  # and nothing is said that it would have to acknowledge
+            async with asyncio.timeout(1.5 * keepalive_secs):
+                await until(lambda: "lost the MQTT broker" in caplog.text, "found")
+
+    caplog.set_level(logging.INFO)
+    with Mosquitto(tmp_path) as broker:
+        asyncio.run(session(broker))
+
+
 def test_what_a_broker_does_not_let_us_publish_is_counted_and_said(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -363,6 +391,24 @@ def test_what_a_broker_does_not_let_us_publish_is_counted_and_said(
         asyncio.run(session(broker))
     [error] = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
     assert re.search(r"refuses messages, which are lost: Not authorized; may pi-.* publish", error)
+
+
+def test_what_is_larger_than_a_broker_takes_is_not_sent_but_counted_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def session(broker: Mosquitto) -> None:
+        sink = made(broker.port)
+        async with running(sink):
+            await sink.ready(10)
+            await sink.publish(published(alert("a" * 4000), 0))
+            await sink.publish(published(alert("b"), 1))
+            await until(lambda: sink.metrics.n_out == 2, "both are done with")
+            assert sink.metrics.dropped == {"refused": 1}
+
+    with Mosquitto(tmp_path, extra=["max_packet_size 4000"]) as broker:
+        asyncio.run(session(broker))
+    [error] = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
+    assert re.search(r"lost: mmstream/\S+/alert has 4\d+ bytes, it takes 4000", error)
 
 
 @pytest.mark.parametrize(("protocol", "logged"), [("3.1.1", "p2"), ("5", "p5")])
@@ -390,7 +436,7 @@ def test_requests_are_answered_and_after_a_restart_of_the_broker_as_well(
 
     with Mosquitto(tmp_path) as broker:
         sink, responses = asyncio.run(session(broker))
-        assert broker.log.count(f"as {NODE}-{BOOT_ID} ({logged}, c1, k30)") == 2
+        assert broker.log.count(f"as {NODE}-{BOOT_ID} ({logged}, c1, k21)") == 2
     for response, payload in zip(responses, ("first", "second"), strict=True):
         jsonschema.validate(json.loads(response), json_schema(Response))
         assert json.loads(response)["transaction"] == payload
@@ -451,7 +497,7 @@ def test_a_broker_that_does_not_let_us_subscribe_is_told_everything_all_the_same
     said = [r.getMessage() for r in caplog.records if "requests" in r.getMessage()]
     why = {"5": "Not authorized", "3.1.1": "Unspecified error"}[protocol]
     address = f"{HOST}:{broker.port}"
-    question = f"may {NODE}-{BOOT_ID} subscribe to {ROOT}/request/+?"
+    question = f"may {NODE}-{BOOT_ID} subscribe to {ROOT}/request/+ and {ROOT}/+/+/set?"
     assert said == [f"the MQTT broker at {address} lets no requests come in: {why}; {question}"]
 
 
@@ -521,6 +567,37 @@ def test_a_source_that_is_removed_while_the_broker_is_away_is_cleared(
         kept = asyncio.run(session(broker))
     assert [topic for topic in kept if "yard" in topic] == []
     assert kept[f"{ROOT}/status"] == "offline"
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_a_source_that_an_earlier_boot_had_is_cleared(tmp_path: Path, protocol: str) -> None:
+    async def first_boot(broker: Mosquitto) -> None:
+        sink = made(broker.port, protocol=protocol)
+        async with running(sink):
+            await sink.publish(published(info(door=("loud",), yard=("motion",))))
+            for source in ("door", "yard"):
+                await sink.publish(published(health(source=source)))
+                await sink.publish(published(features(source=source)))
+            await sink.ready(10)
+            async with listening(broker.port) as listener:
+                await until(lambda: f"{ROOT}/yard/features" in listener.retained(), "all is told")
+
+    def living(listener: Listener) -> set[str]:
+        return {topic for topic, payload in listener.retained().items() if payload}
+
+    async def second_boot(broker: Mosquitto) -> set[str]:
+        sink = made(broker.port, protocol=protocol)
+        async with listening(broker.port) as listener, running(sink):
+            await until(lambda: f"{ROOT}/yard/health" in listener.retained(), "what was left")
+            await sink.publish(published(info(door=("loud",))))
+            await sink.ready(10)
+            await until(lambda: not [t for t in living(listener) if "yard" in t], "no ghosts")
+            return living(listener)
+
+    with Mosquitto(tmp_path) as broker:
+        asyncio.run(first_boot(broker))
+        kept = asyncio.run(second_boot(broker))
+    assert {f"{ROOT}/door/{name}" for name in ("status", "health", "features")} <= kept
 
 
 def test_the_access_rules_of_the_page_let_only_the_desk_ask(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def test_what_is_said_is_heard_although_no_camera_is_there(
         sink = f"sinks.mqtt={{host: 127.0.0.1, port: {broker.port}}}"
         with (
             Listener(broker.port) as listener,
-            start("run", "webcam", "--set", sink, folder=tmp_path) as process,
+            start("run", "webcam", "--no-web", "--set", sink, folder=tmp_path) as process,
         ):
             try:
                 heard = listener.wait_for(

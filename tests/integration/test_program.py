@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Sequence
@@ -30,7 +31,8 @@ PLAIN = {"online", "offline", "ON", "OFF"}
 def run(config: str, broker: Mosquitto, folder: Path) -> subprocess.Popen[str]:
     """`mmstream run` with a configuration whose messages go to the broker."""
     path = folder / "config.yaml"
-    path.write_text(f"{config}\nsinks: {{mqtt: {{host: 127.0.0.1, port: {broker.port}}}}}\n")
+    mqtt = f"{{host: 127.0.0.1, port: {broker.port}, discovery: off}}"
+    path.write_text(f"{config}\nsinks: {{mqtt: {mqtt}}}\n")
     return start("run", str(path), "--no-web", folder=folder)
 
 
@@ -54,11 +56,17 @@ def has_started_an_event(heard: Sequence[Heard]) -> bool:
 
 
 def assert_valid(heard: Sequence[Heard]) -> None:
-    """Every message is one of the plain words, or fits the shipped schema of its topic."""
+    """Every message is a plain word or a threshold, or fits the shipped schema of its topic."""
     assert heard
     for message in heard:
+        topic = message.topic
         if message.payload in PLAIN:
-            assert message.topic.endswith("/status") or "/state/" in message.topic
+            is_feature = re.fullmatch(r"mmstream/test/\w+/\w+", topic) is not None
+            assert topic.endswith("/status") or "/state/" in topic or is_feature
+        elif topic.endswith("/snapshot"):
+            assert message.payload == ""  # what an earlier boot has shown is taken back
+        elif topic.endswith("_threshold"):
+            assert 0 < float(message.payload) <= 1
         else:
             kind = message.topic.rsplit("/", 1)[-1]
             jsonschema.validate(json.loads(message.payload), SCHEMAS[kind])

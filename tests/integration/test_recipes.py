@@ -40,7 +40,7 @@ def test_the_demo_finds_its_truth_and_serves_subscribers() -> None:
 @pytest.mark.parametrize(("recipe", "source"), [("file", "clip"), ("captioning", "talk")])
 def test_json_lines_alone_are_on_standard_output(recipe: str, source: str, clip: FlashBeep) -> None:
     overrides = [f"sources.{source}.url={clip.path}", f"sources.{source}.pace=max"]
-    ran = finish("run", recipe, *(word for one in overrides for word in ("--set", one)))
+    ran = finish("run", recipe, "--no-web", *(word for one in overrides for word in ("--set", one)))
     assert ran.returncode == 0, ran.stderr
     lines = [json.loads(line) for line in ran.stdout.splitlines()]
     for line in lines:
@@ -59,7 +59,8 @@ def test_surveillance_speaks_to_a_broker(tmp_path: Path, clip: FlashBeep) -> Non
             "sources.door.pace=max",
             f"sinks.mqtt.port={broker.port}",
         ]
-        ran = finish("run", "surveillance", *(w for one in overrides for w in ("--set", one)))
+        words = [word for one in overrides for word in ("--set", one)]
+        ran = finish("run", "surveillance", "--no-web", *words)
         heard = listener.wait_for(
             lambda heard: any(
                 (m.topic, m.payload) == ("mmstream/home/status", "offline") for m in heard

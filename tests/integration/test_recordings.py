@@ -22,7 +22,8 @@ from mmstream.pipelines import graph
 from mmstream.pipelines.configuration import Configuration
 from mmstream.runtime.capture import ThreadedSource
 from mmstream.runtime.chain import Chain
-from mmstream.runtime.local import Graph, LocalRuntime
+from mmstream.runtime.graph import Graph
+from mmstream.runtime.local import LocalRuntime
 from mmstream.sinks.memory import MemorySink
 from mmstream.sources.media import MediaFile, MediaSettings
 from mmstream.stages import Reader
