@@ -14,7 +14,7 @@ HA_NEW := homeassistant==2025.4.4 home-assistant-frontend==20250411.0 paho-mqtt=
 PYTHON_OLD ?= python3.11
 PYTHON_NEW ?= python3.13
 
-.PHONY: setup demo test check test-ha test-ha-device
+.PHONY: setup packages demo test check test-ha test-ha-device
 
 setup: $(STAMP)
 
@@ -23,22 +23,22 @@ $(STAMP): pyproject.toml constraints.txt
 	$(VENV)/bin/python -m pip install -q -c constraints.txt -e '.[dev]'
 	touch $@
 
+packages:
+	scripts/system-packages
+
 demo: setup
 	$(VENV)/bin/mmstream demo
 
-test: setup
-	scripts/system-packages
+test: packages setup
 	scripts/test
 
 check: setup
 	scripts/check
 
-test-ha: setup $(HA)/venv/bin/hass
-	scripts/system-packages
+test-ha: packages setup $(HA)/venv/bin/hass
 	MMSTREAM_HOME_ASSISTANT=$(HA)/venv/bin/hass scripts/test tests/ha
 
-test-ha-device: setup $(HA)/venv313/bin/hass
-	scripts/system-packages
+test-ha-device: packages setup $(HA)/venv313/bin/hass
 	MMSTREAM_HOME_ASSISTANT=$(HA)/venv313/bin/hass scripts/test tests/ha
 
 $(HA)/venv/bin/hass:

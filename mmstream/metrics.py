@@ -60,6 +60,14 @@ class StageMetrics:
         self.dropped[reason] += n
 
 
+def dropped(stages: Sequence[StageMetrics]) -> Counter[str]:
+    """What these have lost together, by reason."""
+    total: Counter[str] = Counter()
+    for stage in stages:
+        total.update(dict(stage.dropped))  # a copy: its owner may add a reason meanwhile
+    return total
+
+
 @dataclass(frozen=True, slots=True)
 class SourceStatus:
     """One look at a source."""

@@ -138,12 +138,13 @@ def sinks(
     return tuple(made)
 
 
-def snapshots(settings: Configuration, to: Sequence[Sink], masks: Masks) -> Snapshots | None:
-    """What takes pictures for the brokers among the sinks; None: it is not asked for.
+def snapshots(
+    settings: Configuration, brokers: Sequence[MqttSink], masks: Masks
+) -> Snapshots | None:
+    """What takes pictures for these brokers; None: it is not asked for.
 
     Then what an earlier boot has shown is taken back.
     """
-    brokers = [sink for sink in to if isinstance(sink, MqttSink)]
     if settings.snapshots is False:
         for broker in brokers:
             for name in settings.sources:

@@ -18,6 +18,7 @@ from test_codecs_jpeg import decoded
 
 from mmstream.clock import SystemClock
 from mmstream.codecs import image_from_array
+from mmstream.detectors.masks import Polygon
 from mmstream.errors import CommandError
 from mmstream.features.drawing import Mark
 from mmstream.media import Box, Bytes, SourceItem, VideoFrame
@@ -383,6 +384,29 @@ def test_what_waits_of_a_source_that_goes_is_not_shown() -> None:
             await taker.publish(published(found("e1", 0.6)))
             await taker.publish(published(info(yard=())))
         assert len(wall.shown) == 3
+        assert dict(taker.metrics.dropped) == {"gone": 1}
+
+    play(scenario)
+
+
+def test_a_picture_that_is_ready_when_its_source_is_gone_is_not_shown() -> None:
+    async def scenario() -> None:
+        in_hand, may_go_on = asyncio.Event(), threading.Event()
+        loop = asyncio.get_running_loop()
+
+        def masks(_source: str) -> tuple[Polygon, ...]:
+            loop.call_soon(in_hand.set)
+            return ()
+
+        async with taking(lambda _source, _at: seen(90), masks) as (taker, wall):
+            await taker.publish(published(info(door=(), yard=())))
+            taker._thread.submit(may_go_on.wait)  # noqa: SLF001 - holds the picture up
+            await taker.publish(published(found("e1", 0.5)))
+            await in_hand.wait()
+            await taker.publish(published(info(yard=())))
+            may_go_on.set()
+            await until(lambda: bool(taker.metrics.dropped), "it is dropped")
+            assert [source for source, jpeg in wall.shown if jpeg] == []
         assert dict(taker.metrics.dropped) == {"gone": 1}
 
     play(scenario)

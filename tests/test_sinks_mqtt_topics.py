@@ -303,3 +303,15 @@ def test_a_snapshot_is_retained_as_it_is_until_its_source_is_gone() -> None:
     assert now.show("gone", b"\xff\xd8") == ()
     gone = by_topic(now.update(published(info(yard=()))))
     assert gone[f"{ROOT}/door/snapshot"] == ""
+
+
+@pytest.mark.parametrize("name", ["x/#", "+", "a\ud800", "a" * 70_000, ""])
+def test_what_anybody_may_have_retained_makes_no_topic_that_cannot_be_published(name: str) -> None:
+    now = picture()
+    listed = json.dumps({"features": [{"name": "motion"}, {"name": name}]}).encode()
+    now.left(f"{ROOT}/ghost/features", listed)
+    now.update(published(info(door=("motion",))))
+    cleared = {packet.topic for packet in now.without_ghosts()}
+    names = ("features", "status", "health", "open", "snapshot", "motion")
+    assert cleared == {f"{ROOT}/ghost/{one}" for one in names}
+    assert now.without_ghosts() == ()

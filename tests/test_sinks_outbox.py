@@ -269,6 +269,23 @@ def test_while_the_broker_is_there_what_the_disk_has_is_taken_promptly_with_its_
     asyncio.run(session())
 
 
+def test_an_outage_leaves_no_more_in_memory_than_the_limit() -> None:
+    async def session() -> None:
+        with stepped() as (spool, thread, store):
+            await spool.open()
+            store.is_full = True
+            losses: list[None] = []
+            outbox = made_over(spool, 2, losses)
+            for seq in range(4):
+                outbox.put(published(event("e"), seq), (CHANGE,))
+                await thread.step()
+            assert not losses  # two in the window, two behind them
+            outbox.pause()
+            assert len(losses) == 2
+
+    asyncio.run(session())
+
+
 def test_what_an_earlier_boot_left_comes_first_and_late() -> None:
     async def session() -> None:
         with stepped() as (spool, thread, store):

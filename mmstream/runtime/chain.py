@@ -140,8 +140,8 @@ class ChainRunner:
 
     async def pause(self, reason: str) -> None:
         """`capture` has been cancelled: end what is open; `capture` may be called again."""
-        await self._end()
         self.rest(reason)
+        await self._end()
 
     def rest(self, reason: str) -> None:
         """Nothing is captured, on purpose."""

@@ -37,7 +37,7 @@ Value = bool | float
 
 
 class Keeper(Protocol):
-    """Keeps what people have set and seen over restarts; `sinks.spool.Spool` is one."""
+    """Keeps what people have set and seen over restarts; `sinks.ledger.Ledger` is one."""
 
     async def keep(self, override: Override) -> None:
         """Write it down; on disk when it returns.
@@ -73,10 +73,14 @@ class FeatureSet:
     """`LabelSettings.on` by label, as the configuration says."""
     values: Mapping[str, Value] = field(default_factory=dict)
     """By feature, what was set; the rest is as the configuration says."""
+    defaults: Mapping[str, Value] = field(init=False, repr=False, compare=False)
+    """All features in order, as the configuration says; of two with one name the first."""
 
-    @property
-    def defaults(self) -> Mapping[str, Value]:
-        """All features in order, as the configuration says; of two with one name the first."""
+    def __post_init__(self) -> None:
+        """Names are made once: each value, message and look asks for them."""
+        object.__setattr__(self, "defaults", self._as_configured())
+
+    def _as_configured(self) -> Mapping[str, Value]:
         found: dict[str, Value] = dict.fromkeys((ENABLED, *STREAMS), True)
         for label in self.labels:
             found.setdefault(slug(label.name), True)
@@ -134,7 +138,7 @@ class FeatureSet:
 
     def text(self, feature: str) -> str:
         """How a feature is set, as its topic has it."""
-        return str(value_text(self._value(feature)))
+        return self._state(feature, self.defaults[feature]).text()
 
     def tuning(self, source: str) -> Tuning:
         """What follows for the head."""

@@ -1,12 +1,12 @@
 """How the events end that an earlier boot has left open: it died, and could not say so."""
 
-from datetime import timedelta
 from typing import Final
 
 from mmstream.errors import StateError
+from mmstream.media import NS_PER_SEC
 from mmstream.messages import Event, NumberedStamp, Published, epoch_secs, iso_utc, utc_ns
 
-LONGEST_NS: Final = timedelta(days=1) // timedelta(microseconds=1) * 1000
+LONGEST_NS: Final = 86_400 * NS_PER_SEC
 """An event that seems to be longer than this was seen in a recording of another time."""
 
 

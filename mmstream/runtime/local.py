@@ -23,6 +23,7 @@ from mmstream.metrics import SourceStatus, StageMetrics
 from mmstream.runtime import log_level
 from mmstream.runtime.chain import Chain
 from mmstream.runtime.control import Controller
+from mmstream.runtime.features import ENABLED
 from mmstream.runtime.graph import Graph
 from mmstream.runtime.journal import ended_by_restart
 from mmstream.runtime.look import look_at_sources, look_at_worker
@@ -89,6 +90,7 @@ class LocalRuntime:
             overrides=graph.overrides,
         )
         self._roster.tell_info = self._tell_info
+        log_level.restore(graph.overrides)
         for chain in graph.chains:
             self._roster.place(chain)
         self._controller = Controller(
@@ -130,7 +132,8 @@ class LocalRuntime:
         Raises:
             CommandError: as `remove`.
         """
-        await self._roster.disable(name)
+        await self._roster.set(name, ENABLED, value=False, by="")
+        await self._roster.tell_features(name)
 
     async def enable(self, name: str) -> None:
         """Start a source that is disabled.
@@ -138,7 +141,8 @@ class LocalRuntime:
         Raises:
             CommandError: there is none of that name, or nothing runs.
         """
-        await self._roster.enable(name)
+        await self._roster.set(name, ENABLED, value=True, by="")
+        await self._roster.tell_features(name)
 
     async def restart(self, name: str) -> None:
         """Close a source and open it again.

@@ -26,7 +26,7 @@ def current() -> LogLevel:
 
 
 def select(level: LogLevel) -> None:
-    """Tell all from this level on."""
+    """Let our own loggers tell from this level on; those of libraries stay as they are."""
     _ours.setLevel(level.upper())
 
 

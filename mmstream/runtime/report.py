@@ -1,10 +1,9 @@
 """The counters of stages as the `stats` message tells them."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from mmstream.messages import StageReport
-from mmstream.metrics import StageMetrics
+from mmstream.metrics import StageMetrics, dropped
 
 
 def reports(
@@ -23,7 +22,7 @@ def _report(alike: Sequence[StageMetrics], lag_ms: float | None) -> StageReport:
     return StageReport(
         n_in=sum(stage.n_in for stage in alike),
         n_out=sum(stage.n_out for stage in alike),
-        dropped=dict(sum((stage.dropped for stage in alike), Counter())),
+        dropped=dict(dropped(alike)),
         lag_ms=lag_ms,
         p50_ms=latencies.percentile_ms(50),
         p95_ms=latencies.percentile_ms(95),

@@ -76,7 +76,6 @@ class Roster:
         self._reports = reports
         self._can_be_asked = can_be_asked
         self._places: dict[str, _Place] = {}
-        log_level.restore(overrides)
         self._overrides = {(one.source, one.feature): one for one in overrides}
         self._leaving: dict[str, ChainRunner] = {}
         """Removed, but the worker still holds hops of them."""
@@ -209,26 +208,6 @@ class Roster:
                 del self._overrides[key]
             await self._tell_info()
 
-    async def disable(self, name: str) -> None:
-        """End a source until it is enabled; nothing happens to one that is disabled.
-
-        Raises:
-            CommandError: there is none of that name, or it cannot be closed.
-        """
-        async with self._turn:
-            await self._set(name, ENABLED, value=False)
-            await self.tell_features(name)
-
-    async def enable(self, name: str) -> None:
-        """Start a source that is disabled; nothing happens to one that is not.
-
-        Raises:
-            CommandError: there is none of that name.
-        """
-        async with self._turn:
-            await self._set(name, ENABLED, value=True)
-            await self.tell_features(name)
-
     def features(self, name: str) -> FeatureSet:
         """What can be set of a source, and how it is set.
 
@@ -273,7 +252,9 @@ class Roster:
         if feature != ENABLED:
             await self._in_time(name, place.runner.tune(features))
         elif before.is_enabled and not features.is_enabled:
-            await self._pause(name, "disabled")
+            await self._close(name)
+            place.features = features  # it is closed, even if not all can be said in time
+            await self._in_time(name, place.runner.pause("disabled"))
         elif features.is_enabled and not before.is_enabled:
             self._capture(name)
         place.features = features

@@ -233,7 +233,7 @@ class Snapshots:
         """The strongest moment of an event, with what is seen of it."""
         strongest = max(event.evidence, key=lambda one: one.score, default=None)
         at_secs = event.t_start if strongest is None else strongest.t_start
-        glimpse = self._find(event.source, round(at_secs * 1e9))
+        glimpse = self._find(event.source, secs_to_ns(at_secs))
         if glimpse is None:
             return None
         off_secs = abs(glimpse.utc_ns / 1e9 - at_secs)
@@ -245,6 +245,7 @@ class Snapshots:
     async def _develop(self, shot: Shot) -> bytes | None:
         """Make a picture beside the loop and show it; None: it cannot be made."""
         begin_secs = asyncio.get_running_loop().time()
+        was_there = shot.source in self._shown
         masks = self._masks(shot.source)
         if masks is None:
             self.metrics.drop("unmasked")
@@ -257,6 +258,10 @@ class Snapshots:
             _log.debug("a defect of the snapshots", exc_info=True)
             what = f"{type(error).__name__}: {error}"
             _log.error("no snapshot of %s: %s", shot.source, what, extra={"source": shot.source})
+            return None
+        if was_there and shot.source not in self._shown:  # removed while it was made
+            self.metrics.drop("gone")
+            _log.warning("no snapshot of %s: it is gone", shot.source)
             return None
         self._shown[shot.source] = masks
         self._show(shot.source, jpeg)

@@ -145,7 +145,10 @@ class Discovery:
         platforms = self._ours(topic, payload) if is_retained and payload else None
         if platforms is None:
             return ()
-        self._known[topic] = {**self._known.get(topic, {}), **platforms}
+        known = self._known.get(topic)
+        if known is not None and platforms.items() <= known.items():
+            return ()  # at each connection the broker tells us all that we have told it
+        self._known[topic] = {**(known or {}), **platforms}
         return self._changes()
 
     def packets(self) -> tuple[Packet, ...]:

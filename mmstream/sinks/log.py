@@ -24,7 +24,7 @@ class LogSink:
         """Write a message, soon."""
         self.metrics.n_in += 1
         if message.content.must_arrive:
-            self._spool.delivered(self._spool.keep(message, _nobody))
+            self._spool.keep(message, self._told)
         self.metrics.n_out += 1
 
     async def ready(self, timeout_secs: float) -> None:
@@ -38,6 +38,7 @@ class LogSink:
         """Let `run` return; the spool writes what is left."""
         self._closed.set()
 
-
-def _nobody(_: Slip) -> None:
-    """What became of it is nobody's business."""
+    def _told(self, slip: Slip) -> None:
+        """Only what is on disk needs no more care: the rest is tried again, or lost and counted."""
+        if slip.place == "disk":
+            self._spool.delivered(slip)

@@ -217,7 +217,7 @@ class MqttSink:
                     picture = self._begin(link)
                     await link.send_all(picture)
                     self._owe(self._picture.settled(picture))
-                    group.create_task(link.listen_no_more(self._picture.own_topics))
+                    group.create_task(link.unsubscribe(list(self._picture.own_topics)))
                     await self._serve(link, group)
                     await link.send_all(self._picture.farewell())
                     watching.cancel()

@@ -190,14 +190,6 @@ class Link(aiomqtt.Client):
         pairs = zip(topics, answers, strict=False)
         return {t: str(a) for t, a in pairs if isinstance(a, ReasonCode) and a.is_failure}
 
-    async def listen_no_more(self, topics: Sequence[str]) -> None:
-        """Take subscriptions back.
-
-        Raises:
-            aiomqtt.MqttError: the connection is gone, or no answer came.
-        """
-        await self.unsubscribe(list(topics))
-
     async def send(self, packet: Packet) -> None:
         """Publish; returns when the broker has acknowledged it (QoS 1) or it is sent (QoS 0).
 

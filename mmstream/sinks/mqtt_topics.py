@@ -1,6 +1,7 @@
 """Which MQTT packets follow from a message: its own, and the retained topics it changes."""
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -212,6 +213,8 @@ class RetainedPicture:
 def _feature_names(payload: bytes) -> tuple[str, ...]:
     """Which topics a retained `features` speaks of; none where it is not understood."""
     try:
-        return tuple(str(one["name"]) for one in json.loads(payload)["features"])
+        names = [str(one["name"]) for one in json.loads(payload)["features"]]
     except (ValueError, TypeError, KeyError, RecursionError):
         return ()
+    # anybody may have retained it: what cannot be a topic of ours would end the sink
+    return tuple(name for name in names if re.fullmatch("[a-z0-9_]{1,256}", name))

@@ -162,6 +162,7 @@ class SpooledOutbox:
         self._owe = owe
         self._lose = lose
         self._arriving: deque[_Arrival] = deque()
+        """No more than the spool holds undecided."""
         self._window = Outbox(limit)
         self._tail: OrderedDict[Slip, None] = OrderedDict()
         self._is_behind = spool.n_left != 0
@@ -227,6 +228,7 @@ class SpooledOutbox:
         self._window.clear()
         self._early.clear()
         self._tail = OrderedDict.fromkeys([*reversed(in_memory), *self._tail])
+        self._shorten_tail()
         # The picture that comes first when the broker is back knows better.
         self._arriving = deque(_Arrival(one.slip, (), is_late=True) for one in self._arriving)
 
@@ -266,7 +268,10 @@ class SpooledOutbox:
 
     def _append_to_tail(self, slip: Slip) -> None:
         self._tail[slip] = None
-        if len(self._tail) > self._limit:
+        self._shorten_tail()
+
+    def _shorten_tail(self) -> None:
+        while len(self._tail) > self._limit:
             lost, _ = self._tail.popitem(last=False)
             self._spool.delivered(lost)  # the disk may take it later: it is history then
             self._lose()

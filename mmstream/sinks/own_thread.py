@@ -14,7 +14,7 @@ class OwnThread:
     """Does one piece of work after the other, beside the loop.
 
     It is a daemon: unlike the threads of `concurrent.futures`, which are joined at exit, one that
-    hangs holds nobody up. What waits is bounded by those who wait for it.
+    hangs holds nobody up. What waits is bounded by those who submit it: see `n_waiting`.
     """
 
     def __init__(self, name: str) -> None:
@@ -22,6 +22,11 @@ class OwnThread:
         self._name = name
         self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
+
+    @property
+    def n_waiting(self) -> int:
+        """Work not begun, also such as nobody waits for any more."""
+        return self._work.qsize()
 
     def submit(self, work: Callable[[], _Result]) -> Future[_Result]:
         """Do it after all that was submitted before."""

@@ -51,6 +51,8 @@ CLOSE_SECS: Final = 0.5
 """A disk that hangs holds `close` up for no longer than this."""
 MAX_BATCH: Final = 256
 """Messages in one transaction."""
+MAX_ASKED: Final = 64
+"""Pieces of work that may wait for a disk that hangs; what is asked for then is refused."""
 MAX_UNWRITTEN: Final = 10_000
 """Messages that wait for the disk; the oldest are not tried again."""
 
@@ -94,9 +96,11 @@ class Spool:
     def __init__(self, path: Path, limits: Limits, clock: Clock) -> None:
         """Nothing is opened yet."""
         self.metrics = StageMetrics("store")
-        """As the store's own. Dropped also: `not_on_disk` went on from memory, `unwritten` never
-        came to the disk, `shutdown` are losses: neither the disk nor anybody else took them.
-        `file_lost`: about so many waited in a file that was damaged or removed."""
+        """As the store's own; the loop and the store's thread count in it, never the same reason.
+        Dropped also: `not_on_disk` went on from memory, `unwritten` are not tried again (lost if
+        nobody takes them before the end, and not in `shutdown`), `shutdown` are losses: neither
+        the disk nor anybody else took them. `file_lost`: about so many waited in a file that was
+        damaged or removed."""
         self.n_left: int | None = None
         """Messages that earlier boots have left, from `open` on; None: not known."""
         self.max_bytes = limits.max_bytes
@@ -105,7 +109,6 @@ class Spool:
         self._disk = Disk(path, limits, clock, self.metrics)
         self._thread = OwnThread("store")
         self._unwritten: deque[Slip] = deque()
-        self._is_writing = False
         self._is_failing = False
         self._is_closed = False
         self._patience_secs = PATIENCE_SECS
@@ -169,6 +172,9 @@ class Spool:
         Raises:
             StoreError: what `work` raises, or the file cannot be used.
         """
+        if self._thread.n_waiting >= MAX_ASKED:
+            msg = f"{self.path}: the disk does not answer"
+            raise StoreError(msg)
         return await self._thread.do(partial(self._disk.do, work))
 
     def keep(self, message: Published, told: Callable[[Slip], None]) -> Slip:
@@ -242,7 +248,7 @@ class Spool:
         try:
             async with asyncio.timeout(CLOSE_SECS):
                 self._write()  # also if it has just failed: a last try
-                while self._is_writing:
+                while not self._quiet.is_set():
                     await self._quiet.wait()
                 self._end_timers()  # nothing may follow
                 n_waiting = await self._thread.do(partial(self._disk.close, self._rows))
@@ -264,9 +270,8 @@ class Spool:
             _log.error("%d messages are lost: neither the disk nor the broker took them", n_lost)
 
     def _write(self) -> None:
-        if self._is_writing or not self._unwritten:
+        if not self._quiet.is_set() or not self._unwritten:
             return
-        self._is_writing = True
         self._quiet.clear()
         batch = tuple(islice(self._unwritten, MAX_BATCH))
         self._soon("patience", self._patience_secs, self._lose_patience)
@@ -274,7 +279,6 @@ class Spool:
         self._beside(partial(self._disk.append, messages), partial(self._written, batch))
 
     def _written(self, batch: Sequence[Slip], future: asyncio.Future[Sequence[Row | None]]) -> None:
-        self._is_writing = False
         self._quiet.set()
         if timer := self._timers.pop("patience", None):
             timer.cancel()
@@ -373,7 +377,7 @@ class Spool:
 
     def _look_through(self) -> None:
         """Once, if the file may be damaged unseen."""
-        if self._disk.was_left_open and self._looking is None:
+        if self._disk.was_left_open and not self._disk.is_alone and self._looking is None:
             looking = OwnThread("store check")
             self._looking = asyncio.wrap_future(looking.submit(self._disk.look_through))
             self._looking.add_done_callback(partial(self._looked_through, self._disk.n_files))

@@ -64,6 +64,8 @@ class Disk:
         self.used_bytes = 0
         self.was_left_open = False
         """Nobody let go of the file before us: it may be damaged unseen."""
+        self.is_alone = False
+        """Nobody else can read the file now."""
         self._store: Store | None = None
         self._calendar: Calendar | None = None
         self.n_files = 0
@@ -178,8 +180,8 @@ class Disk:
             if file is None or file != self._file:
                 self._count_file(store)
             self._file = file
-            self._metrics.dropped.update(store.metrics.dropped)
             store.metrics = self._metrics  # counted on over files
+            self.is_alone = store.opened.is_alone
             self._store = store
         return self._store
 

@@ -4,7 +4,6 @@ Names follow Prometheus's conventions: base units in the name (`_seconds`, `_byt
 what only rises. Latencies are summaries over the last few minutes, as in `stats`.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, get_args
@@ -23,6 +22,7 @@ from prometheus_client.registry import Collector
 import mmstream
 from mmstream.messages import HealthState
 from mmstream.metrics import StageMetrics
+from mmstream.metrics import dropped as total_dropped
 from mmstream.web.look import Look, SourceLook, StoreLook, WorkerLook
 
 PERCENTS: Final = (50, 95, 99)
@@ -106,7 +106,7 @@ def _of_stages(stages: Sequence[StageMetrics], sources: set[str]) -> Iterator[Me
         where = _where(name, sources)
         came.add_metric(where, sum(stage.n_in for stage in group))
         left.add_metric(where, sum(stage.n_out for stage in group))
-        for reason, n in _dropped(group).items():
+        for reason, n in total_dropped(group).items():
             dropped.add_metric([*where, reason], n)
         longest = max((stage.latencies for stage in group), key=len)
         for percent, ms in zip(PERCENTS, longest.percentiles_ms(PERCENTS), strict=False):
@@ -119,13 +119,6 @@ def _where(name: str, sources: set[str]) -> list[str]:
     """`windows/door` as stage and source; `outlet/web` is a stage, whatever sources are called."""
     stage, _, source = name.partition("/")
     return [stage, source] if source in sources and stage != "outlet" else [name, ""]
-
-
-def _dropped(group: Sequence[StageMetrics]) -> Counter[str]:
-    total: Counter[str] = Counter()
-    for stage in group:
-        total.update(dict(stage.dropped))  # a copy: its owner may add a reason meanwhile
-    return total
 
 
 def _of_sources(sources: Sequence[SourceLook]) -> Iterator[Metric]:

@@ -2,22 +2,17 @@
 
 import json
 import signal
-import socket
 import time
 from http.client import HTTPConnection
 from pathlib import Path
 
+from brokers import free_port
 from programs import finish, start
 
 from mmstream.cli import EXIT_USAGE
 
 SCENE = "node: test\nsources: {room: {type: synthetic, scene: flash_beep}}\nstore: {path: log.db}\n"
 PATIENCE_SECS = 40.0
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        return int(other.getsockname()[1])
 
 
 def answer(port: int, path: str) -> tuple[int, str]:
