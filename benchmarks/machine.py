@@ -18,6 +18,8 @@ PACKAGES: Final = (
     "numpy",
     "scipy",
     "torch",
+    "transformers",
+    "accelerate",
     "av",
     "opencv-python-headless",
     "silero-vad",

@@ -14,11 +14,13 @@ from mmstream.errors import ConfigError
 from mmstream.pipelines.train_plan import SETTINGS
 from mmstream.pipelines.train_progress import showing
 from mmstream.training import report_pictures, results
+from mmstream.training.dataset import ExampleDataset, Item
 from mmstream.training.loop import BEST
 from mmstream.training.manifest import read_manifest
 from mmstream.training.predict import load, predict
 from mmstream.training.predictions import Predictions
-from mmstream.training.settings import ManifestData, TrainSettings
+from mmstream.training.settings import Corpus, ManifestData, TrainSettings
+from mmstream.training.shards import build_shards, key_of
 
 COLUMNS: Final = ("task", "n", "accuracy", "standard error", "cross-entropy", "confidence", "gates")
 
@@ -41,12 +43,15 @@ def checkpoint_in(folder: Path) -> Path:
 
 
 def run(checkpoint: Path, manifest: Path, media: Path | None) -> tuple[Predictions, ...]:
-    """What the model in `checkpoint` says of the test split, task by task.
+    """What the model in `checkpoint` says of the test split, of each task that it is labelled for.
+
+    Only what is tested is decoded, and kept nowhere.
 
     Raises:
         ConfigError: the training was of other data than a manifest's, or the manifest is wrong.
         SourceError: a recording cannot be read.
         ScorerError: the model cannot be loaded.
+        SinkError: there is no room for what is decoded.
     """
     folder = checkpoint_in(checkpoint)
     settings = _settings(folder / SETTINGS)
@@ -56,14 +61,19 @@ def run(checkpoint: Path, manifest: Path, media: Path | None) -> tuple[Predictio
         )
         raise ConfigError(msg)
     trained = load(settings, folder)
+    if media is not None and not media.is_dir():  # instead of a line for every recording
+        msg = f"{media}: no such folder; --media says where recordings are"
+        raise ConfigError(msg)
     data = settings.data.model_copy(update={"path": manifest, "media": media})
-    if not any(entry.annotation.split == "test" for entry in read_manifest(data)):
+    entries = [entry for entry in read_manifest(data) if entry.annotation.split == "test"]
+    if not entries:
         msg = f"{manifest}: no examples in the split 'test'"
         raise ConfigError(msg)
-    plain = settings.model_copy(update={"data": data, "noise": None})
-    with showing() as begin, TemporaryDirectory() as shards:
-        corpus = plain.read(Path(shards), begin(folder.parent.name, "decoding").counted)
-        said = predict(trained, corpus, "test")
+    with showing() as begin, TemporaryDirectory() as place:
+        told = begin(folder.resolve().parent.name, "decoding").counted
+        shards = build_shards(Path(place), entries, data.keep, told)
+        items = [Item(key_of(entry, data.keep), entry.annotation) for entry in entries]
+        said = predict(trained, Corpus({"test": ExampleDataset(items, shards)}, None), "test")
     return tuple(said.values())
 
 

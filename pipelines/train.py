@@ -11,24 +11,27 @@ test split is not touched before every row of the table is trained.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from pydantic import JsonValue
+from safetensors import SafetensorError
 
-from mmstream.errors import ScorerError
-from mmstream.pipelines.evaluate import writing
-from mmstream.pipelines.train_plan import Data, Plan, read_data
+from mmstream.errors import ConfigError, ScorerError, SinkError
+from mmstream.models.checkpoint import CARD
+from mmstream.pipelines.train_plan import Begin, Data, Plan, read_data
 from mmstream.pipelines.train_progress import Shown, showing
 from mmstream.training import history, report, results, trials
 from mmstream.training.history import EpochRecord
-from mmstream.training.loop import BEST, HISTORY, StepRecord, train
+from mmstream.training.loop import BEST, HISTORY, StepRecord, position, train
 from mmstream.training.predict import load
 from mmstream.training.report_events import event_log
 from mmstream.training.results import AS_IT_IS, PoolResult, RowResult, TableResult
 from mmstream.training.settings import Corpus
+from mmstream.training.state import alone
 
 EVENTS: Final = "events"
 PREDICTIONS: Final = "predictions"
@@ -53,16 +56,60 @@ def run(plan: Plan, made: Mapping[str, JsonValue]) -> Report | None:
         ConfigError: data of rows do not belong together, or a folder holds another training.
         SourceError: a recording cannot be read.
         ScorerError: a loss is not finite; the text names the row and the examples.
-        SinkError: the report cannot be written.
+        SinkError: something cannot be written.
         KeyboardInterrupt: Ctrl-C; what was trained is kept.
     """
-    with showing() as begin:
-        data = read_data(plan, begin)
-        for name in plan.known:
-            _train(plan, name, data[name].own, begin(name, "training"))
-        if len(plan.known) < len(plan.rows):
-            return None
-        said = {name: _try(plan, name, data[name], begin(name, "test")) for name in plan.rows}
+    with _keeping(plan.folder):
+        with showing() as begin:
+            data = read_data(plan, begin)
+            _refuse_others(plan, data)
+            for name, one in data.items():
+                _train(plan, name, one.own, begin(name, "training"))
+            if len(plan.known) < len(plan.rows):
+                return None
+        with alone(plan.folder), showing() as begin:
+            if data.keys() != plan.rows.keys():  # others have trained meanwhile
+                data = read_data(plan, begin)
+            return _tested(plan, data, begin, made)
+
+
+@contextmanager
+def _keeping(folder: Path) -> Iterator[None]:
+    """Around all that writes below `folder`.
+
+    Raises:
+        SinkError: something cannot be written, or is gone.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        place = getattr(error, "filename", None) or folder
+        what = getattr(error, "strerror", None) or error
+        msg = f"{place}: {what}; what is saved below {folder} is kept"
+        raise SinkError(msg) from None
+
+
+def _refuse_others(plan: Plan, data: Mapping[str, Data]) -> None:
+    """Say at once what would be found after hours.
+
+    Raises:
+        ConfigError: folders of rows hold other trainings; one line for each.
+    """
+    problems = []
+    for name, one in data.items():
+        try:
+            position(plan.rows[name].training, one.own, plan.folder / name)
+        except ConfigError as error:
+            problems.append(str(error))
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+def _tested(
+    plan: Plan, data: Mapping[str, Data], begin: Begin, made: Mapping[str, JsonValue]
+) -> Report:
+    """Ask every row about the test split, and report."""
+    said = {name: _try(plan, name, data[name], begin(name, "test")) for name in plan.rows}
     rows = {name: _result(plan, name, said) for name in plan.rows}
     pools = {
         name: trials.pooled_said([said[row].by_trial for row in pool.rows])
@@ -76,11 +123,10 @@ def run(plan: Plan, made: Mapping[str, JsonValue]) -> Report | None:
     )
     sources = {name: _source(plan, name, said[name]) for name in plan.rows}
     sources |= {name: report.RowSource((), 0, one[AS_IT_IS]) for name, one in pools.items()}
-    with writing(plan.folder):
-        for name, row in rows.items():
-            card = plan.folder / name / BEST / "card.md"
-            card.write_text(report.card_with(card.read_text("utf-8"), row), "utf-8")
-        return Report(table, report.write(plan.folder, table, sources, made))
+    for name, row in rows.items():
+        card = plan.folder / name / BEST / CARD
+        card.write_text(report.card_with(card.read_text("utf-8"), row), "utf-8")
+    return Report(table, report.write(plan.folder, table, sources, made))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,13 +143,13 @@ def _train(plan: Plan, name: str, corpus: Corpus, shown: Shown) -> None:
     """Train a row, if it is not; what is finished is only looked at."""
     folder = plan.folder / name
     settings = plan.rows[name].training
+    if plan.is_trained(name):
+        shown.line("is trained")
+        return
+    n_done = position(settings, corpus, folder).epoch
+    past = history.read(folder / HISTORY)[:n_done] if n_done else ()
     try:
-        if plan.is_trained(name):
-            train(settings, corpus, folder)  # only checks that it is of these data
-            shown.line("is trained")
-            return
-        past = folder / HISTORY
-        with event_log(folder / EVENTS, history.read(past) if past.exists() else ()) as log:
+        with alone(folder), event_log(folder / EVENTS, past) as log:
 
             def told(record: StepRecord | EpochRecord) -> None:
                 shown.told(record)

@@ -80,7 +80,11 @@ def check(
         ConfigError: something is wrong; one line for each problem.
     """
     table = read_table(config)
-    problems = []
+    problems = [
+        f"{config}: {name}: no name for rows and pools, decoded recordings are kept there"
+        for name in (*table.rows, *table.pools)
+        if name == SHARDS
+    ]
     for name in names:
         if name not in table.rows:
             hint = nearest(name, table.rows) or ";"
@@ -155,6 +159,9 @@ def _incomparable_pools(plan: Plan, found: Mapping[str, Data]) -> Iterator[str]:
         same = [one for one in models if one.fusion.modalities == first.fusion.modalities]
         if any(one.heads != first.heads for one in models) or len(same) < len(models):
             yield f"pools.{name}: its rows have other heads or modalities than each other"
+        tested = [_tested(found[row]) for row in pool.rows if row in found]
+        if len(frozenset().union(*tested)) < sum(map(len, tested)):
+            yield f"pools.{name}: its rows share test examples, which would count several times"
         for other in pool.against:
             mine, theirs = (
                 [_told(found[row]) if row in found else [] for row in one.rows]
@@ -167,6 +174,11 @@ def _incomparable_pools(plan: Plan, found: Mapping[str, Data]) -> Iterator[str]:
 def _told(data: Data) -> list[Annotation]:
     """What is known of its test examples."""
     return [item.annotation for item in data.own.examples["test"].items]
+
+
+def _tested(data: Data) -> frozenset[str]:
+    """Which test examples there are."""
+    return frozenset(item.key for item in data.own.examples["test"].items)
 
 
 def _manifests(row: RowSettings) -> Iterator[ManifestSettings]:

@@ -21,6 +21,7 @@ from mmstream.models.recurrent import ChunkSettings, GruSettings, StreamState
 from mmstream.models.tokens import Tokens
 
 _FRONT = LogMelFront(n_mels=8)
+_ROUNDING = 1e-4  # group norms of a few numbers that hardly differ multiply it
 _SHARES = st.lists(st.integers(0, 30), max_size=8)
 _BODIES = st.one_of(
     st.builds(
@@ -37,7 +38,7 @@ _BODIES = st.one_of(
 def _encoder(body: ChunkSettings | GruSettings, *, n_stack: int = 2) -> AudioEncoder:
     torch.manual_seed(0)
     encoder = AudioEncoder(
-        AudioSettings(front_end=_FRONT, n_stack=n_stack, n_dims=8, n_filters=2, body=body)
+        AudioSettings(front_end=_FRONT, n_stack=n_stack, n_dims=8, widths=(4, 4), body=body)
     ).eval()
     encoder.standardise(mean=torch.full((8,), 0.3), std=torch.full((8,), 1.5))
     for name, weights in encoder.named_parameters():
@@ -67,7 +68,7 @@ def test_a_stream_in_any_pieces_gives_the_tokens_of_the_whole(
     stream = AudioStream(encoder)
     pieces = torch.split(frames[0], shares) if shares else ()
     streamed = Tokens.joined([*(stream.push(piece) for piece in pieces), stream.flush()])
-    torch.testing.assert_close(streamed.values, whole.values, atol=1e-5, rtol=0)
+    torch.testing.assert_close(streamed.values, whole.values, atol=_ROUNDING, rtol=0)
     torch.testing.assert_close(streamed.at_secs, whole.at_secs)
     assert torch.equal(streamed.present, whole.present)
 
@@ -87,7 +88,7 @@ def test_padding_changes_nothing(
         torch.cat((_there(frames), torch.zeros(2, n_more, dtype=torch.bool)), dim=1),
     )
     n_tokens = alone.values.shape[1]
-    torch.testing.assert_close(padded.values[:, :n_tokens], alone.values, atol=1e-5, rtol=0)
+    torch.testing.assert_close(padded.values[:, :n_tokens], alone.values, atol=_ROUNDING, rtol=0)
     assert padded.present.sum() == alone.present.sum()
     assert not padded.values[:, n_tokens:].any()
 

@@ -1,4 +1,5 @@
 import json
+import struct
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,28 @@ def test_weights_that_do_not_fit_are_named_all_at_once(tmp_path: Path) -> None:
     assert all(torch.equal(w, before[name]) for name, w in model.state_dict().items())
 
 
+def test_weights_of_another_type_are_named(tmp_path: Path) -> None:
+    model = _saved(tmp_path)
+    weights = model.state_dict()
+    for other in (torch.float64, torch.int8, torch.float8_e4m3fn):
+        name = "network.0.bias"
+        _rewritten(tmp_path, {**weights, name: torch.zeros(4).to(other)})
+        with pytest.raises(ScorerError, match=f"of another type: {name} {other}, not torch.float3"):
+            _read(tmp_path).fill(model)
+    _rewritten(tmp_path, {**weights, "more": torch.zeros(4).to(torch.float8_e4m3fn)})
+    with pytest.raises(ScorerError, match=r"unexpected: more$"):
+        _read(tmp_path).fill(model)
+
+
+def test_weights_of_a_type_that_torch_lacks_are_refused(tmp_path: Path) -> None:
+    _saved(tmp_path)
+    header = b'{"w":{"dtype":"F4","shape":[4],"data_offsets":[0,2]}}'
+    content = struct.pack("<Q", len(header)) + header + bytes(2)
+    (tmp_path / "model.safetensors").write_bytes(content)
+    with pytest.raises(ScorerError, match="weights of the type 'F4' are not read"):
+        _read(tmp_path)
+
+
 def test_another_task_or_rate_is_refused(tmp_path: Path) -> None:
     _saved(tmp_path)
     with pytest.raises(ScorerError, match="for the task 'pets', not for 'digits'"):
@@ -95,7 +118,7 @@ def test_random_weights_are_refused_unless_allowed(tmp_path: Path) -> None:
     read(tmp_path, ClassifierSettings, task="pets", rate_hz=16_000, untrained="allow").fill(model)
 
 
-@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "model.pkl"])
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "model.pkl", "MODEL.PT"])
 def test_pickle_is_refused_unread(tmp_path: Path, name: str) -> None:
     _saved(tmp_path)
     (tmp_path / "model.safetensors").rename(tmp_path / name)
@@ -123,6 +146,28 @@ def test_a_cut_file_and_missing_files_are_named(tmp_path: Path) -> None:
         _read(tmp_path)
     with pytest.raises(ScorerError, match=r"config\.json: cannot be read"):
         _read(tmp_path / "nowhere")
+
+
+def test_a_place_that_cannot_be_read_or_written_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("something else")
+    for folder in (file, file / "below"):
+        with pytest.raises(ScorerError, match=f"^{folder}: the model cannot be saved there: "):
+            _saved(folder)
+    with pytest.raises(ScorerError, match="cannot be read: File name too long"):
+        _read(tmp_path / ("a" * 300))
+
+
+def test_sizes_that_no_memory_holds_are_refused_before_it_is_filled(tmp_path: Path) -> None:
+    _saved(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["settings"]["n_dims"] = 10**12
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ScorerError, match="n_dims: Input should be less than or equal to 8192"):
+        _read(tmp_path)
+    (tmp_path / "config.json").write_text("[1]")
+    with pytest.raises(ScorerError, match="ClassifierSettings model: Input should be an object"):
+        _read(tmp_path)
 
 
 def test_a_configuration_of_another_model_is_located(tmp_path: Path) -> None:

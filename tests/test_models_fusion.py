@@ -132,6 +132,18 @@ def test_only_the_time_before_the_end_counts(
     torch.testing.assert_close(one.embedding, other.embedding, atol=5e-3, rtol=5e-3)
 
 
+@_kinds
+@torch.no_grad()
+def test_times_may_be_of_64_bits(kind: str) -> None:
+    fusion = _fusion(kind)
+    tokens = _tokens({name: [[True, True]] * _N for name in _ALL})
+    later = {
+        name: Tokens(part.values, part.present, part.at_secs.double() + 1.7e9)
+        for name, part in tokens.items()
+    }
+    _close(fusion(later), fusion(tokens))
+
+
 @given(present=_batches)
 @settings(max_examples=30)
 @torch.no_grad()

@@ -19,3 +19,9 @@ def test_others_are_each_on_their_own() -> None:
 def test_a_label_that_comes_twice_is_refused() -> None:
     with pytest.raises(ValidationError, match="each label once: got dog, dog"):
         ClassifierSettings(labels=("dog", "dog"))
+
+
+def test_one_label_is_no_choice() -> None:
+    with pytest.raises(ValidationError, match="one of them is true, so at least two: got dog"):
+        ClassifierSettings(labels=("dog",))
+    assert ClassifierSettings(labels=("dog",), kind="any").labels == ("dog",)

@@ -40,7 +40,7 @@ _kinds = pytest.mark.parametrize("kind", sorted(_FUSIONS))
 def _settings(kind: str) -> MmtSettings:
     body = ChunkSettings(n_layers=1, n_heads=2, n_chunk=2, n_context=2)
     return MmtSettings(
-        audio=AudioSettings(front_end=LogMelFront(n_mels=8), n_dims=8, n_filters=2, body=body),
+        audio=AudioSettings(front_end=LogMelFront(n_mels=8), n_dims=8, widths=(4, 4), body=body),
         video=VideoSettings(n_dims=8, widths=(4,), n_grid=2),
         text=_TEXT,
         fusion=_FUSIONS[kind],
@@ -334,8 +334,8 @@ def test_settings_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValidationError, match="none is called 'answer'"):
         MmtSettings.model_validate({**whole, "heads": {ANSWER: whole["heads"]["digit"]}})
     with pytest.raises(ValidationError, match=r"text\.n_dims and answers\.n_dims must be the same"):
-        QuestionSettings(text=_TEXT, answers=ClassifierSettings(labels=("yes",), n_dims=4))
+        QuestionSettings(text=_TEXT, answers=ClassifierSettings(labels=("yes", "no"), n_dims=4))
     with pytest.raises(ValidationError, match="multiple of n_heads: got 8 and 3"):
         QuestionSettings(
-            text=_TEXT, answers=ClassifierSettings(labels=("yes",), n_dims=8), n_heads=3
+            text=_TEXT, answers=ClassifierSettings(labels=("yes", "no"), n_dims=8), n_heads=3
         )

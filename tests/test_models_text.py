@@ -2,6 +2,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel, WordPiece
 
 from mmstream.errors import ScorerError
 from mmstream.models.text import TextEncoder, TextSettings, WordIds, WordPieces
@@ -39,6 +41,11 @@ def test_a_vocabulary_is_the_same_each_time_and_after_its_json() -> None:
 def test_what_is_no_vocabulary_is_refused() -> None:
     with pytest.raises(ScorerError, match="not a vocabulary"):
         WordPieces.from_json("{}")
+    of_words = Tokenizer(WordLevel({"[PAD]": 0, "[UNK]": 1, "dog": 2}))
+    without_padding = Tokenizer(WordPiece({"[UNK]": 0, "dog": 1}))
+    for other in (of_words, without_padding):
+        with pytest.raises(ScorerError, match="not a vocabulary of ours: word pieces, "):
+            WordPieces.from_json(other.to_str())
 
 
 @given(text=st.sampled_from(_TEXTS), beside=st.sampled_from(["", *_TEXTS]), n=st.integers(0, 2))

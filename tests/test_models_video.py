@@ -38,6 +38,16 @@ def test_bytes_are_the_same_as_floats() -> None:
 
 
 @torch.no_grad()
+def test_floats_may_be_of_any_width() -> None:
+    encoder = _encoder()
+    images = torch.randint(0, 2, (1, 2, 1, 16, 16)).float()
+    there, at_secs = torch.ones(1, 2, dtype=torch.bool), torch.zeros(1, 2)
+    expected = encoder(images, there, at_secs).values
+    for kind in (torch.float16, torch.bfloat16, torch.float64):
+        assert torch.equal(encoder(images.to(kind), there, at_secs).values, expected)
+
+
+@torch.no_grad()
 def test_a_token_is_made_of_its_frame_and_those_just_before() -> None:
     torch.manual_seed(0)
     settings = VideoSettings(n_dims=8, widths=(4, 8), n_grid=2, n_seen=3, is_deep=False)
@@ -66,3 +76,11 @@ def test_the_wrong_number_of_channels_is_named() -> None:
     images = torch.zeros(1, 2, 3, 16, 16)
     with pytest.raises(ScorerError, match=r"\[b, t, 1, h, w\]: got \[1, 2, 3, 16, 16\]"):
         _encoder()(images, torch.ones(1, 2, dtype=torch.bool), torch.zeros(1, 2))
+
+
+def test_what_does_not_belong_to_the_pictures_is_named() -> None:
+    images, there = torch.zeros(1, 2, 1, 16, 16), torch.ones(1, 2, dtype=torch.bool)
+    with pytest.raises(ScorerError, match=r"come with .*: got \[1, 1\] and \[1, 2\]"):
+        _encoder()(images, there[:, :1], torch.zeros(1, 2))
+    with pytest.raises(ScorerError, match=r"come with .*: got \[1, 2\] and \[1, 3\]"):
+        _encoder()(images, there, torch.zeros(1, 3))

@@ -19,7 +19,7 @@ from mmstream.models.recurrent import GruSettings
 from mmstream.pipelines import models
 
 _SETTINGS = MmtSettings(
-    audio=AudioSettings(n_dims=8, n_filters=2, body=GruSettings(n_layers=1)),
+    audio=AudioSettings(n_dims=8, widths=(4,), body=GruSettings(n_layers=1)),
     fusion=ConcatSettings(modalities=("audio",), n_dims=8),
     heads={"pet": ClassifierSettings(labels=("cat", "dog"), n_dims=8)},
 )

@@ -1,30 +1,55 @@
 """Train from a table to its report: real clips, interrupted, continued, told what is wrong."""
 
 import json
+import resource
 import shutil
 import signal
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]  # it has none
+    EventAccumulator,
+)
 from typer.testing import CliRunner
 from word_table import TABLE, write_table
 
+from mmstream.benchmarks import machine
 from mmstream.cli import EXIT_FAILED, app
-from mmstream.errors import ConfigError
+from mmstream.errors import ConfigError, SinkError
 from mmstream.pipelines import evaluate_model, train
 from mmstream.pipelines.train_plan import Plan, check
-from mmstream.training import history
+from mmstream.training import history, state
+from mmstream.training.dataset import Example, ExampleDataset
 from mmstream.training.report_events import EventLog
 from mmstream.training.results import Figures, TableResult
+from mmstream.training.state import alone
 
 N_TEST = 4
-SEEDS = """\
-  seed1: {seed: 1, test: {snr_db: [-10]}}
+FOLDS = """\
+  fold: {seed: 1, data: {path: fold.csv}, test: {snr_db: [-10]}}
+  audio-fold:
+    data: {path: fold.csv}
+    model: {video: null, fusion: {type: concat, modalities: [audio], n_dims: 8}}
+    test: {snr_db: [-10]}
 pools:
-  seeds: {rows: [both, seed1]}
-  same: {rows: [seed1, both], against: [seeds]}
+  sound: {rows: [audio, audio-fold]}
+  folds: {rows: [both, fold], against: [sound]}
 """
+
+
+class Killed(Exception):  # noqa: N818 - stands for a process that is gone
+    pass
+
+
+def write_folds(folder: Path) -> Path:
+    """The table with a second fold, which is tested on four words that the first is trained on."""
+    config = write_table(folder, TABLE + FOLDS)
+    text = (folder / "words.csv").read_text("utf-8").replace(",test,", ",train,")
+    for word in ("bbaf2n", "bbaf3s", "sbaa4n", "sbaa5s"):
+        text = text.replace(f",train,{word}\n", f",test,{word}\n")
+    (folder / "fold.csv").write_text(text, "utf-8")
+    return config
 
 
 def plan(config: Path, data: Path, names: Sequence[str] = (), *, out: Path) -> Plan:
@@ -35,7 +60,7 @@ def plan(config: Path, data: Path, names: Sequence[str] = (), *, out: Path) -> P
 def done(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Path:
     """The folder of a table that was trained; the table beside it."""
     folder = tmp_path_factory.mktemp("words")
-    config = write_table(folder, TABLE + SEEDS)
+    config = write_folds(folder)
     report = train.run(plan(config, data_dir, out=folder / "out"), {"commit": "abc"})
     assert report is not None
     assert report.page == folder / "out" / "report.html"
@@ -57,7 +82,7 @@ def test_every_row_is_trained_tested_and_reported(done: Path) -> None:
         "sound of another word",
         "again",
     )
-    audio, both, seed1 = table.rows
+    audio, both, fold, _ = table.rows
     assert [one.condition for one in audio.figures] == ["test", "-10 dB"]
     assert {one.n for one in both.figures} == {N_TEST}
     assert (both.n_epochs, both.seed, both.device) == (2, 0, "cpu")
@@ -71,7 +96,7 @@ def test_every_row_is_trained_tested_and_reported(done: Path) -> None:
         ("audio", "test"),
         ("audio", "-10 dB"),
     ]
-    assert (seed1.seed, seed1.checkpoint == both.checkpoint) == (1, False)
+    assert (fold.seed, fold.checkpoint == both.checkpoint) == (1, False)
     for name in ("report.html", "table.md", "table-word.png", "both/curves.png"):
         assert (done / name).stat().st_size > 1000 or name == "table.md"
     assert "| without audio | word |" in (done / "both" / "best" / "card.md").read_text("utf-8")
@@ -79,21 +104,25 @@ def test_every_row_is_trained_tested_and_reported(done: Path) -> None:
 
 def test_a_pool_is_the_test_of_its_rows_as_one(done: Path) -> None:
     table = results(done)
-    seeds, same = table.pools
+    sound, folds = table.pools
     of = {one.name: one for one in table.tested}
     for condition in ("test", "-10 dB"):
-        both, seed1, pool = (of[name].of("word", condition) for name in ("both", "seed1", "seeds"))
+        both, fold, pool = (of[name].of("word", condition) for name in ("both", "fold", "folds"))
         assert both is not None
-        assert seed1 is not None
+        assert fold is not None
         assert pool is not None
-        assert (pool.n, pool.accuracy) == (2 * N_TEST, (both.accuracy + seed1.accuracy) / 2)
-        mean = (both.cross_entropy + seed1.cross_entropy) / 2
+        assert (pool.n, pool.accuracy) == (2 * N_TEST, (both.accuracy + fold.accuracy) / 2)
+        mean = (both.cross_entropy + fold.cross_entropy) / 2
         assert pool.cross_entropy == pytest.approx(mean)
-    assert seeds.minutes == of["both"].minutes + of["seed1"].minutes
-    assert [one.condition for one in same.versus] == ["test", "-10 dB"]
-    assert all(one.comparison.difference == 0 for one in same.versus)
-    assert (done / "seeds" / "confusion-word.png").exists()
-    assert "both, seed1 as one" in (done / "report.html").read_text("utf-8")
+    assert folds.minutes == of["both"].minutes + of["fold"].minutes
+    assert [one.condition for one in folds.versus] == ["test", "-10 dB"]
+    for one in folds.versus:
+        mine, theirs = folds.of("word", one.condition), sound.of("word", one.condition)
+        assert mine is not None
+        assert theirs is not None
+        assert one.comparison.difference == mine.accuracy - theirs.accuracy
+    assert (done / "folds" / "confusion-word.png").exists()
+    assert "both, fold as one" in (done / "report.html").read_text("utf-8")
 
 
 def figures_of(condition: str, one: Figures | None) -> Figures | None:
@@ -167,14 +196,136 @@ def test_other_data_in_the_same_folder_is_refused(done: Path, data_dir: Path) ->
 def test_nothing_is_tested_before_every_row_is_trained(
     done: Path, tmp_path: Path, data_dir: Path
 ) -> None:
-    out = tmp_path / "out"
-    ignored = shutil.ignore_patterns("audio", "predictions", "report.html")
-    shutil.copytree(done, out, ignore=ignored)
+    out = copied(done, tmp_path / "out", "audio")
     assert train.run(plan(done.parent / "words.yaml", data_dir, ["both"], out=out), {}) is None
     assert len(history.read(out / "both" / "history.jsonl")) == 2
     assert not (out / "audio").exists()
     assert not list(out.rglob("predictions"))
     assert not (out / "report.html").exists()
+
+
+def copied(done: Path, folder: Path, *names: str) -> Path:
+    """The folder of the finished table without those files and folders, and without its test."""
+    ignored = shutil.ignore_patterns("predictions", "report.html", *names)
+    return Path(shutil.copytree(done, folder, ignore=ignored))
+
+
+def test_rows_that_others_train_meanwhile_are_tested_too(
+    done: Path, tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, config = copied(done, tmp_path / "out", "audio", "both"), done.parent / "words.yaml"
+    add = EventLog.add
+
+    def finished(self: EventLog, record: history.EpochRecord) -> None:
+        add(self, record)
+        if not (out / "both").exists():
+            shutil.copytree(done / "both", out / "both")
+
+    monkeypatch.setattr(EventLog, "add", finished)
+    report = train.run(plan(config, data_dir, ["audio"], out=out), {})
+    assert report is not None
+    assert [one.name for one in report.table.rows] == ["audio", "both", "fold", "audio-fold"]
+
+
+def test_a_row_is_trained_by_one_process_at_a_time(
+    done: Path, tmp_path: Path, data_dir: Path
+) -> None:
+    out, config = copied(done, tmp_path / "out", "audio"), done.parent / "words.yaml"
+    with alone(out / "audio"), pytest.raises(ConfigError, match="audio: another process works"):
+        train.run(plan(config, data_dir, ["audio"], out=out), {})
+    assert not (out / "audio" / "events").exists()
+
+
+def test_another_training_is_found_before_hours_are_spent(
+    done: Path, tmp_path: Path, data_dir: Path
+) -> None:
+    """The first row is to be trained, the others are there with other settings."""
+    out = copied(done, tmp_path / "out", "audio")
+    longer = (TABLE + FOLDS).replace("n_epochs: 2", "n_epochs: 3")
+    for name in ("words.csv", "noise.csv", "fold.csv"):
+        shutil.copy(done.parent / name, tmp_path)
+    config = tmp_path / "words.yaml"
+    config.write_text(longer, "utf-8")
+    with pytest.raises(ConfigError) as refused:
+        train.run(plan(config, data_dir, out=out), {})
+    said = str(refused.value).splitlines()
+    assert [line.partition(": holds a training with other")[0] for line in said] == [
+        str(out / name) for name in ("both", "fold", "audio-fold")
+    ]
+    assert not (out / "audio").exists()
+
+
+def test_a_full_disk_is_said_and_gone_on_from(done: Path, tmp_path: Path, data_dir: Path) -> None:
+    """There is room for the weights, and none for what the optimiser keeps."""
+    out, config = copied(done, tmp_path / "out", "audio", "both"), done.parent / "words.yaml"
+    weights = (done / "audio" / "best" / "model.safetensors").stat().st_size
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2 * weights, hard))
+    try:
+        with pytest.raises(SinkError, match=f"^{out}: .*File too large.*; what is saved below"):
+            train.run(plan(config, data_dir, ["audio"], out=out), {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert train.run(plan(config, data_dir, ["audio"], out=out), {}) is None
+    same = [(one / "audio" / "best" / "model.safetensors").read_bytes() for one in (out, done)]
+    assert same[0] == same[1]
+
+
+def test_an_epoch_that_was_not_kept_is_in_the_events_once(
+    done: Path, tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed after its line was written, before where it stands was."""
+    out, config = copied(done, tmp_path / "out", "audio", "both"), done.parent / "words.yaml"
+    save = state.save
+
+    def killed(path: Path, what: state.State) -> None:
+        if what.position.epoch == 2:
+            raise Killed
+        save(path, what)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(state, "save", killed)
+        with pytest.raises(Killed):
+            train.run(plan(config, data_dir, ["audio"], out=out), {})
+    assert len(history.read(out / "audio" / "history.jsonl")) == 2
+    assert train.run(plan(config, data_dir, ["audio"], out=out), {}) is None
+    read = EventAccumulator(str(out / "audio" / "events"))
+    read.Reload()
+    assert [one.step for one in read.Scalars("loss/train")] == [1, 2]
+
+
+def test_no_row_is_called_like_the_folder_of_recordings(tmp_path: Path, data_dir: Path) -> None:
+    text = TABLE.replace("  audio:\n", "  shards:\n", 1).replace(
+        "[audio]\n      o", "[shards]\n      o"
+    )
+    config = write_table(tmp_path, text)
+    with pytest.raises(ConfigError, match=r"words\.yaml: shards: no name for rows and pools"):
+        plan(config, data_dir, out=tmp_path / "out")
+
+
+def test_the_test_split_is_not_read_before_every_row_is_trained(
+    done: Path, tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = copied(done, tmp_path / "out", "audio", "both", "fold", "audio-fold")
+    read: list[str] = []
+    get, add = ExampleDataset.__getitem__, EventLog.add
+
+    def got(self: ExampleDataset, index: int) -> Example:
+        example = get(self, index)
+        read.append(example.annotation.split)
+        return example
+
+    def added(self: EventLog, record: history.EpochRecord) -> None:
+        add(self, record)
+        read.append("epoch")
+
+    monkeypatch.setattr(ExampleDataset, "__getitem__", got)
+    monkeypatch.setattr(EventLog, "add", added)
+    assert train.run(plan(done.parent / "words.yaml", data_dir, out=out), {}) is not None
+    n_trained = len(read) - read[::-1].index("epoch")
+    assert read[:n_trained].count("epoch") == 4 * 2
+    assert set(read[:n_trained]) == {"train", "val", "epoch"}
+    assert set(read[n_trained:]) == {"test"}
 
 
 def test_ctrl_c_says_how_to_go_on_and_loses_nothing(
@@ -231,6 +382,12 @@ def test_all_that_is_wrong_is_said_before_anything_is_decoded(
     assert not list((tmp_path / "out" / "shards").iterdir())
 
 
+def test_the_record_says_what_it_was_trained_with() -> None:
+    versions = machine.describe()["versions"]
+    assert isinstance(versions, dict)
+    assert {"torch", "transformers", "accelerate"} <= versions.keys()
+
+
 def test_a_mistake_in_the_table_is_said_with_its_place(tmp_path: Path) -> None:
     config = tmp_path / "words.yaml"
     config.write_text(TABLE.replace("n_epochs", "epochs"), "utf-8")
@@ -243,9 +400,11 @@ def test_a_mistake_in_the_table_is_said_with_its_place(tmp_path: Path) -> None:
 
 POOLS = """\
   untold: {data: {path: untold.csv}}
+  seed1: {seed: 1, test: {hidden: []}}
 pools:
   a: {rows: [audio, both]}
   b: {rows: [both, untold], against: [a]}
+  c: {rows: [both, seed1]}
 """
 
 
@@ -265,5 +424,7 @@ def test_what_the_data_lack_is_said_before_anything_is_trained(
         "rows.untold.data: no examples in the split 'test'",
         "rows.both.test.against: audio is tested on other examples",
         "pools.a: its rows have other heads or modalities than each other",
+        "pools.a: its rows share test examples, which would count several times",
         "pools.b.against: a is tested on other examples",
+        "pools.c: its rows share test examples, which would count several times",
     ]

@@ -26,8 +26,9 @@ from mmstream.training.batches import (
     loader,
     tasks_of,
 )
-from mmstream.training.dataset import UNKNOWN, Example
+from mmstream.training.dataset import UNKNOWN, Example, ExampleDataset
 from mmstream.training.manifest import Annotation, Label
+from mmstream.training.shards import Shards
 
 FRONT = LogMelFront(n_mels=8)
 HEAD = {"labels": ("no", "yes"), "n_dims": 8}
@@ -193,8 +194,28 @@ def test_swapped_sounds_are_of_another_class(tmp_path: Path) -> None:
         assert swapped[nth].annotation == examples[nth].annotation
     assert Swapped(examples, world.TASK, seed=0).sounds == swapped.sounds
     assert Swapped(examples, world.TASK, seed=1).sounds != swapped.sounds
-    with pytest.raises(ConfigError, match="two classes of colour"):
+    with pytest.raises(ConfigError, match="two classes of colour: got none"):
         Swapped(examples, "colour", seed=0)
+
+
+def test_who_is_of_no_known_class_is_not_swapped(tmp_path: Path) -> None:
+    whole = world.corpus(tmp_path).examples["train"]
+    told = [nth for nth in range(len(whole)) if nth % 4]
+    items = [
+        item if nth in told else replace(item, annotation=replace(item.annotation, labels=()))
+        for nth, item in enumerate(whole.items)
+    ]
+    examples = ExampleDataset(items, Shards(tmp_path))
+    swapped = Swapped(examples, world.TASK, seed=0)
+    assert list(swapped.seen) == told
+    assert [swapped[nth].index for nth in range(len(swapped))] == told
+    assert set(swapped.sounds) <= set(told)
+    for nth, (seen, heard) in enumerate(zip(swapped.seen, swapped.sounds, strict=True)):
+        assert seen % 3 != heard % 3
+        np.testing.assert_array_equal(swapped[nth].sound, examples[heard].sound)
+    alone = [items[0], items[1]]
+    with pytest.raises(ConfigError, match=f"two classes of {world.TASK}: got 1"):
+        Swapped(ExampleDataset(alone, Shards(tmp_path)), world.TASK, seed=0)
 
 
 def test_loading_draws_nothing_that_training_draws(tmp_path: Path) -> None:

@@ -54,6 +54,11 @@ def test_any_two_are_met_as_often_with_true_claims_as_with_false() -> None:
         assert true.sum(axis=unknown) == pytest.approx(false.sum(axis=unknown), abs=1e-9)
 
 
+def test_in_training_two_tell_a_little() -> None:
+    best = [even_chances().sum(axis=unknown).max(axis=0).sum() for unknown in (1, 2, 3)]
+    assert best == pytest.approx([0.588, 0.556, 0.556], abs=0.001)
+
+
 @pytest.mark.parametrize("is_training", [False, True])
 def test_no_pair_tells_the_truth_by_counting_and_all_three_do(*, is_training: bool) -> None:
     known = drawn(20_000, seed=1, is_training=is_training)
@@ -76,21 +81,21 @@ def test_digits_and_kinds_are_all_met() -> None:
     claims = drawn(7_000, seed=3, is_training=True)
     kinds = Counter(claim.relation.kind for claim in claims)
     assert set(kinds) == set(RELATIONS)
-    assert min(kinds.values()) > 0.9 * 1_000
+    assert min(kinds.values()) > 0.9 * 1_400
     cells = Counter((claim.seen, claim.heard) for claim in claims)
     assert len(cells) == N_DIGITS**2
     assert 0.45 < sum(claim.is_true for claim in claims) / len(claims) < 0.55
 
 
 SEEN = (
-    "the written digit|the digit in the picture|what is written|the number you see|"
-    "the drawn number|the number shown|what is pictured|the figure on paper"
+    "the written digit|the pictured digit|what is written|the number seen|"
+    "the drawn number|the number shown|what is pictured|the paper figure"
 )
 HEARD = (
-    "the spoken digit|the digit in the recording|what is said|the number you hear|"
+    "the spoken digit|the recorded digit|what is said|the number heard|"
     "the uttered number|the number pronounced|what is heard|the voiced figure"
 )
-NUMBER = "zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve"
+NUMBER = "zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven"
 MEANINGS: dict[str, Callable[[int, int, int], bool]] = {
     "S equals H": lambda s, h, _: s == h,
     "S does not equal H": lambda s, h, _: s != h,
@@ -108,12 +113,6 @@ MEANINGS: dict[str, Callable[[int, int, int], bool]] = {
     "adding S to H never gives N": lambda s, h, n: s + h != n,
     "the sum of H and S is N": lambda s, h, n: s + h == n,
     "the sum of H and S is not N": lambda s, h, n: s + h != n,
-    "S and H are N apart": lambda s, h, n: abs(s - h) == n,
-    "S and H are not N apart": lambda s, h, n: abs(s - h) != n,
-    "H differs from S by N": lambda s, h, n: abs(s - h) == n,
-    "H does not differ from S by N": lambda s, h, n: abs(s - h) != n,
-    "the difference between S and H is N": lambda s, h, n: abs(s - h) == n,
-    "the difference between S and H is other than N": lambda s, h, n: abs(s - h) != n,
     "S is N more than H": lambda s, h, n: s == h + n,
     "S is not N more than H": lambda s, h, n: s != h + n,
     "H is N less than S": lambda s, h, n: s == h + n,

@@ -33,3 +33,15 @@ def test_other_threads_leave_it_to_the_main_one() -> None:
     thread.start()
     thread.join()
     assert seen == [before]
+
+
+def test_where_it_is_ignored_it_stays_ignored() -> None:
+    """As in a script's background job, which the terminal's Ctrl-C is not for."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with noted_ctrl_c() as check:
+            signal.raise_signal(signal.SIGINT)
+            check()
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,6 +1,8 @@
 """Interrupted or not, a training gives the same weights; and it learns, and says when it cannot."""
 
+import shutil
 import signal
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pytest
@@ -12,11 +14,14 @@ from hypothesis import strategies as st
 
 from mmstream.clock import ManualClock
 from mmstream.errors import ConfigError, ScorerError
-from mmstream.training import history, state
+from mmstream.models.mmt import Mmt
+from mmstream.training import history, loop, state
+from mmstream.training.batches import Batch
 from mmstream.training.dataset import ExampleDataset
 from mmstream.training.history import EpochRecord
 from mmstream.training.loop import BEST, HISTORY, SAVE_SECS, STATE, StepRecord, train
-from mmstream.training.predict import load, predict
+from mmstream.training.predict import answers, load, predict
+from mmstream.training.predictions import Predictions
 from mmstream.training.settings import Corpus
 
 N_STEPS = 6  # two epochs of 22 examples by 8
@@ -142,7 +147,7 @@ def test_it_learns_and_keeps_its_best_epoch(corpus: Corpus, tmp_path: Path) -> N
     assert said.cross_entropy == pytest.approx(least.loss_val, rel=1e-5)
     assert said.accuracy == least.accuracy_val[world.TASK]
     assert predict(trained, corpus, "test")[world.TASK].accuracy >= 0.9
-    assert f"epoch | {least.epoch} of" in (best / "card.md").read_text()
+    assert f"epoch | {least.epoch + 1} of" in (best / "card.md").read_text()
     # It is the sound that can be trusted; both learn, and the shares are shares.
     sound, sight = (records[-1].modalities[name] for name in ("audio", "video"))
     assert sound.loss < sight.loss < 1.2
@@ -188,6 +193,29 @@ def test_progress(corpus: Corpus, tmp_path: Path) -> None:
     assert history.read(tmp_path / HISTORY)[0].secs == pytest.approx(4)
 
 
+def test_the_time_that_is_left_has_the_validations_in_it(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = ManualClock()
+    told: list[StepRecord] = []
+
+    def slow(
+        model: Mmt, batches: Iterable[Batch], *, device: torch.device
+    ) -> Mapping[str, Predictions]:
+        clock.sleep(30)
+        return answers(model, batches, device=device)
+
+    def hear(record: StepRecord | EpochRecord) -> None:
+        clock.sleep(2)
+        if isinstance(record, StepRecord):
+            told.append(record)
+
+    monkeypatch.setattr(loop, "answers", slow)
+    train(world.settings(), corpus, tmp_path, hear, clock)
+    rest = [one.eta_secs - (N_STEPS - one.n_steps) * 8 / one.examples_per_sec for one in told]
+    assert rest == pytest.approx([0, 0, 0, 30, 30, 30])
+
+
 def test_sound_that_is_not_finite_is_named(tmp_path: Path) -> None:
     corpus = world.corpus(tmp_path / "shards", broken=7)
     with pytest.raises(ScorerError, match=r"sound is not finite of .* examples 7 \(train-7\)$"):
@@ -197,9 +225,17 @@ def test_sound_that_is_not_finite_is_named(tmp_path: Path) -> None:
 def test_a_training_that_runs_away_is_stopped(corpus: Corpus, tmp_path: Path) -> None:
     optimise = {"n_epochs": 9, "n_batch": 22, "learning_rate": 1e30, "warm_up": 0}
     told: list[StepRecord | EpochRecord] = []
-    with pytest.raises(ScorerError, match="not finite for"):
+    with pytest.raises(
+        ScorerError,
+        match=r"^validation after epoch 1, learning rate 1e\+30: .* not finite for",
+    ):
         train(world.settings(optimise=optimise), corpus, tmp_path, told.append)
     assert all(one.loss < 1e9 for one in told if isinstance(one, StepRecord))
+    in_steps = {**optimise, "n_batch": 8}
+    with pytest.raises(
+        ScorerError, match=r"^epoch 1, step 2, learning rate 1e\+30: .* not finite for 8 of 8"
+    ):
+        train(world.settings(optimise=in_steps), corpus, tmp_path / "steps")
 
 
 def test_another_training_is_not_gone_on_with(corpus: Corpus, whole: Path, tmp_path: Path) -> None:
@@ -212,6 +248,13 @@ def test_another_training_is_not_gone_on_with(corpus: Corpus, whole: Path, tmp_p
     (tmp_path / STATE).write_bytes(b"cut short")
     with pytest.raises(ConfigError, match="not the state of a training; remove"):
         train(world.settings(), corpus, tmp_path)
+
+
+def test_a_checkpoint_that_is_gone_is_missed(corpus: Corpus, whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path / "run")
+    (tmp_path / "run" / BEST / "model.safetensors").unlink()
+    with pytest.raises(ConfigError, match=r"best: the checkpoint is gone; remove .*run to train"):
+        train(world.settings(), corpus, tmp_path / "run")
 
 
 def test_a_split_without_examples(corpus: Corpus, tmp_path: Path) -> None:

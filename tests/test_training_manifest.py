@@ -134,11 +134,72 @@ def test_what_leaks_between_splits_and_what_is_there_twice(tmp_path: Path, data_
         ("m.jsonl", '{"path": "a"\n', "1: no JSON"),
         ("m.jsonl", "[1]\n", "1: "),
         ("m.txt", "", "allowed: .csv, .jsonl"),
+        ("m.csv", "path,split,split\na,train,test\n", "1: split: two columns are called so"),
+        ("m.csv", "path,split,\na,train,x\n", "2: a column without a name: unknown column"),
+        ("m.csv", "path,split\na\0b,train\n", "2: path: 'a\\x00b' cannot be read"),
+        ("m.csv", "path,split\n~ghost/a,train\n", "2: path: '~ghost/a' cannot be read: Could"),
+        pytest.param(
+            "m.csv", f"path,split\n{'a' * 300},train\n", "2: path: ", id="long"
+        ),
+        ("m.csv", "path,split\nloop,train\n", "2: path: "),
+        (
+            "m.csv",
+            "path,split,start,end\na,train,1,1.0000000001\n",
+            "2: end 1.0000000001 is not after start 1: an empty span",
+        ),
+        (
+            "m.jsonl",
+            '{"path": "a", "split": "train", "split": "test"}',
+            "1: no JSON of a manifest: 'split' is there twice",
+        ),
+        pytest.param(
+            "m.jsonl",
+            f'{{"start": {5000 * "1"}}}',
+            "1: no JSON of a manifest: Exceeds",
+            id="digits",
+        ),
+        pytest.param(
+            "m.jsonl", 100_000 * "[", "1: no JSON of a manifest: maximum recursion", id="nested"
+        ),
+        (
+            "m.jsonl",
+            '{"path": "a", "split": "train", "group": "\\ud800"}',
+            "1: group: Input should be a valid string",
+        ),
+        ("m.jsonl", '{"path": "a", "split": "train", "start": NaN, "end": 1}', "1: start: "),
     ],
 )
 def test_what_cannot_be_read(tmp_path: Path, name: str, text: str, expected: str) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
     said = refused(tmp_path / name, text, tmp_path)
     assert any(expected in one for one in said)
+
+
+def test_the_same_mistake_on_many_lines_is_said_once(tmp_path: Path) -> None:
+    text = "path,splt\n" + "a,train\n" * 6
+    missing, unknown = refused(tmp_path / "m.csv", text, tmp_path)
+    assert missing.endswith(":2: split: missing, but required (also: 3, 4, 5 and 2 more)")
+    assert ":2: splt: unknown column; did you mean 'split'?" in unknown
+    assert unknown.endswith("(also: 3, 4, 5 and 2 more)")
+
+
+def test_what_spreadsheets_and_programs_write(tmp_path: Path, data_dir: Path) -> None:
+    text = f'\n\n path,Caption ,split\n{CLIP},"a\u2028b\x85",train\n\n,,\n  \n'.lower()
+    (tmp_path / "m.CSV").write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    (entry,) = read_manifest(ManifestSettings(path=tmp_path / "m.CSV", media=data_dir))
+    assert entry.line == 4
+    assert entry.annotation == Annotation("train", caption="a\u2028b")
+    row = {"path": CLIP, "split": "val", "start": None, "labels": {"digit": None}, "group": " a "}
+    (same,) = read(tmp_path / "m.jsonl", f"{json.dumps(row)}\r\n", data_dir)
+    assert (same.span, same.annotation) == (None, Annotation("val", group="a"))
+
+
+def test_a_span_that_begins_at_the_end_is_refused(tmp_path: Path, data_dir: Path) -> None:
+    text = f"path,start,end,split\n{CLIP},2.9,3.05,train\n{CLIP},3.02,3.05,train\n"
+    said = refused(tmp_path / "m.csv", text, data_dir)
+    assert [one.partition(": ")[2] for one in said] == [
+        "start: 3.02 is beyond the recording: bbaf2n.mp4 ends at 3.008"
+    ]
 
 
 def test_a_line_is_where_a_row_begins(tmp_path: Path, data_dir: Path) -> None:

@@ -7,13 +7,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from media_factory import Sound, Video, write_media
 
 from mmstream.codecs import read_audio
 from mmstream.errors import ConfigError
 from mmstream.media import Floats
-from mmstream.training.dataset import Example, ExampleDataset
+from mmstream.training.dataset import Example, ExampleDataset, Item
 from mmstream.training.manifest import Annotation, ManifestSettings
 from mmstream.training.noise import Noise, NoiseSettings, mixed, read_noise
+from mmstream.training.recordings import Piece
+from mmstream.training.shards import Keyed, write_shards
 
 RATE_HZ = 16_000
 SPLITS = ("train", "train", "val", "test", "test")
@@ -115,6 +118,39 @@ def test_noise_shorter_than_the_example_is_repeated(
     long = replace(word, sound=minute, heard=np.ones(minute.size, np.bool_))
     noise = Noise(recordings, snr_db=(3, 3), clean=0, seed=0)
     assert ratio_db(long, added(noise, long)) == pytest.approx(3, abs=0.01)
+
+
+def test_a_recording_that_is_silent_but_for_a_click_is_heard(tmp_path: Path, word: Example) -> None:
+    click = np.zeros(20 * RATE_HZ, np.int16)
+    click[7 * RATE_HZ : 7 * RATE_HZ + 50] = 3000
+    whole = np.array([[0, click.size]])
+    none = np.zeros((0, 1, 1, 1), np.uint8)
+    made = Keyed("click", Piece(click, whole, none, np.zeros(0, np.int64)))
+    shards = write_shards(tmp_path, ["click"], lambda _missing: [made])
+    only = ExampleDataset([Item("click", Annotation("test"))], shards)
+    noise = Noise(only, snr_db=(0, 0), clean=0, seed=0)
+    heard = replace(word, heard=np.ones_like(word.heard))
+    for index in range(20):
+        got = added(noise, replace(heard, index=index))
+        assert ratio_db(heard, got) == pytest.approx(0, abs=0.01)
+
+
+def test_recordings_without_any_sound_are_refused(tmp_path: Path) -> None:
+    """One is silent; of another the sound is over before the span begins."""
+    tone = np.sin(np.arange(RATE_HZ) * 0.1).astype(np.float32)
+    grey = Video([np.full((32, 32, 3), 90, np.uint8)] * 50)
+    write_media(tmp_path / "loud.wav", Sound(tone, "pcm_s16le", RATE_HZ))
+    write_media(tmp_path / "silent.wav", Sound(tone * 0, "pcm_s16le", RATE_HZ))
+    write_media(tmp_path / "over.mkv", grey, Sound(tone, "pcm_s16le", RATE_HZ))
+    rows = ("loud.wav,,,train", "over.mkv,1.2,1.9,val", "silent.wav,,,test")
+    path = tmp_path / "noise.csv"
+    path.write_text("\n".join(("path,start,end,split", *rows)))
+    with pytest.raises(ConfigError) as caught:
+        read_noise(NoiseSettings(recordings=ManifestSettings(path=path)), tmp_path / "shards")
+    assert str(caught.value).splitlines() == [
+        f"{path}:3: path: {tmp_path}/over.mkv is silent there",
+        f"{path}:4: path: {tmp_path}/silent.wav is silent there",
+    ]
 
 
 def test_log_mel_cannot_be_mixed(recordings: ExampleDataset, word: Example) -> None:

@@ -12,10 +12,12 @@ import training_world as world
 from mmstream.errors import ConfigError, ScorerError
 from mmstream.models.pretrained_loading import quiet
 from mmstream.training.batches import Swapped
+from mmstream.training.dataset import ExampleDataset
 from mmstream.training.loop import train
 from mmstream.training.predict import VOCABULARY, Condition, Trained, load, predict
 from mmstream.training.predictions import Predictions
-from mmstream.training.settings import Corpus, TrainSettings
+from mmstream.training.settings import Corpus, ManifestData, TrainSettings
+from mmstream.training.shards import Shards
 
 NO_SOUND = Condition(hidden=frozenset({"audio"}))
 
@@ -71,6 +73,29 @@ def test_swapped_sound_is_the_others(trained: Trained, corpus: Corpus) -> None:
     np.testing.assert_array_equal(swapped.truth, straight.truth)
 
 
+def test_only_what_is_known_is_asked(words: TrainSettings, tmp_path: Path) -> None:
+    """Of the test words, one speaker's are of a known digit, the other's have a known answer."""
+    path = words.data.path if isinstance(words.data, ManifestData) else tmp_path
+    rows = [json.loads(row) for row in path.read_text().splitlines()]
+    for row in rows:
+        if row["split"] == "test":
+            del row["labels"]["digit" if "theo" in row["path"] else "answer"]
+    (tmp_path / "half.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    data = words.data.model_copy(update={"path": tmp_path / "half.jsonl"})
+    corpus = words.model_copy(update={"data": data, "noise": None}).read(tmp_path / "shards")
+    settings = words.model_copy(update={"noise": None})
+    trained = load(settings, train(settings, corpus, tmp_path / "run"))
+    straight = predict(trained, corpus, "test")
+    assert {task: len(one) for task, one in straight.items()} == {"digit": 2, "answer": 2}
+    swapped = predict(trained, corpus, "test", Condition(swapped="digit"))
+    assert set(swapped) == {"digit"}
+    np.testing.assert_array_equal(swapped["digit"].indices, straight["digit"].indices)
+    digits = [item for item in corpus.examples["test"].items if item.annotation.class_of("digit")]
+    fewer = Corpus({"test": ExampleDataset(digits, Shards(tmp_path / "shards"))}, None)
+    (digit,) = predict(trained, fewer, "test").values()
+    np.testing.assert_array_equal(digit.truth, straight["digit"].truth)
+
+
 def test_noise_that_is_not_there(trained: Trained, corpus: Corpus) -> None:
     with pytest.raises(ConfigError, match="the training has no noise"):
         predict(trained, corpus, "test", Condition(snr_db=0))
@@ -123,7 +148,7 @@ def words(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainSett
                 "keep": {"sound": {}},
             },
             "model": {
-                "audio": {"n_dims": 8, "n_filters": 2, "body": {"type": "gru", "n_layers": 1}},
+                "audio": {"n_dims": 8, "widths": [4, 4], "body": {"type": "gru", "n_layers": 1}},
                 "fusion": {"type": "deep", "n_layers": 1, "n_dims": 8, "modalities": ["audio"]},
                 "heads": {"digit": head},
                 "question": {

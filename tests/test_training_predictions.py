@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from mmstream.errors import ConfigError
+from mmstream.errors import ConfigError, SinkError
 from mmstream.training.predictions import Predictions, load, paired_bootstrap, pooled, save
 
 
@@ -150,3 +150,31 @@ def test_other_examples_or_another_truth_are_not_compared() -> None:
     ):
         with pytest.raises(ValueError, match="not the same examples"):
             paired_bootstrap(one, other, seed=0)
+
+
+def test_two_may_write_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, one = tmp_path / "said.safetensors", _predictions([0, 1], [0, 2])
+    rename = Path.replace
+
+    def meanwhile(self: Path, target: Path) -> Path:
+        monkeypatch.undo()
+        save(path, one)
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "replace", meanwhile)
+    save(path, one)
+    assert load(path).truth.tolist() == [0, 1]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_there_is_no_room_for_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_bytes", full)
+        with pytest.raises(SinkError, match="cannot be written: No space left on device"):
+            save(tmp_path / "said.safetensors", _predictions([0], [0]))
+    assert not list(tmp_path.iterdir())

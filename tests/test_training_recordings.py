@@ -1,7 +1,9 @@
 """What is kept of a span, against the recordings themselves."""
 
+import shutil
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -11,17 +13,20 @@ from recordings import read_sound
 from mmstream.errors import SourceError
 from mmstream.features.audio import LogMel, LogMelSettings
 from mmstream.media import NS_PER_SEC, Span, secs_to_ns
+from mmstream.training import recordings
 from mmstream.training.recordings import (
     FULL_SCALE,
     PictureSettings,
     Piece,
     PieceSettings,
     SoundSettings,
+    digest_of,
     measure,
     read_pieces,
 )
 
 CLIP = "grid_s1/clips/bbaf2n.mp4"
+GREY = np.full((32, 32, 3), 90, np.uint8)
 BOTH = PieceSettings(sound=SoundSettings(), pictures=PictureSettings(width=40, height=30))
 
 
@@ -91,6 +96,58 @@ def test_sound_that_ends_early_is_masked(tmp_path: Path) -> None:
     measured = measure(path, 10 * NS_PER_SEC)
     assert measured.kinds == {"audio", "video"}
     assert abs(measured.end_ns - 2 * NS_PER_SEC) <= 40_000_000
+
+
+def test_a_recording_whose_stamps_begin_anew_is_as_long_as_its_replay(tmp_path: Path) -> None:
+    part, whole = tmp_path / "part.ts", tmp_path / "whole.ts"
+    tone = np.sin(np.arange(32_000) * 0.1).astype(np.float32)
+    write_media(part, Video([GREY] * 50), Sound(tone, rate_hz=16_000))
+    whole.write_bytes(3 * part.read_bytes())
+    assert abs(measure(whole, secs_to_ns(5.5)).end_ns - secs_to_ns(6)) < secs_to_ns(0.2)
+    (piece,) = pieces(whole, [Span(secs_to_ns(4.5), secs_to_ns(5.5))], BOTH)
+    assert (piece.heard.tolist(), len(piece.pictures)) == ([[0, 16_000]], 25)
+
+
+def one_after_the_other(path: Path, *tracks: Video | Sound) -> Path:
+    """Not interleaved."""
+    with av.open(str(path), "w") as container:
+        for packets in [track.add_to(container) for track in tracks]:
+            for packet in packets:
+                container.mux(packet)
+    return path
+
+
+def test_streams_that_are_far_apart_in_the_file_are_refused(tmp_path: Path) -> None:
+    seen = Video([GREY] * 25 * 25)
+    heard = Sound(np.full(25 * 16_000, 0.5, np.float32), "pcm_s16le", 16_000)
+    path = one_after_the_other(tmp_path / "apart.mkv", seen, heard)
+    with pytest.raises(SourceError, match=r"apart\.mkv: sound and pictures of one time lie more"):
+        measure(path, 0)
+    with pytest.raises(SourceError, match="lie more than 10 s apart"):
+        pieces(path, [Span(0, NS_PER_SEC), Span(0, 20 * NS_PER_SEC)], BOTH)
+    # Who wants one of them only misses nothing.
+    (one,) = pieces(path, [Span(0, NS_PER_SEC)], PieceSettings(pictures=PictureSettings()))
+    assert len(one.pictures) == 25
+
+
+def test_a_recording_is_looked_into_once_until_it_changes(
+    tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.mp4"
+    shutil.copy(data_dir / CLIP, path)
+    before = measure(path, 0)
+    opened: list[Path] = []
+
+    def noted(path: Path) -> str:
+        opened.append(path)
+        return digest_of(path)
+
+    monkeypatch.setattr(recordings, "digest_of", noted)
+    assert measure(path, 0) == before
+    assert not opened
+    shutil.copy(data_dir / "grid_s1/clips/bbaf3s.mp4", path)
+    assert measure(path, 0).digest != before.digest
+    assert opened == [path]
 
 
 def test_no_media_is_refused(data_dir: Path) -> None:

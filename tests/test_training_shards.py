@@ -1,14 +1,16 @@
 """What was decoded once is found again, and only if it is what was asked for."""
 
+import errno
 import pickle
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from torch.utils.data import DataLoader
 
-from mmstream.errors import ConfigError, SourceError
+from mmstream.errors import ConfigError, SinkError, SourceError
 from mmstream.features.audio import LogMelSettings
 from mmstream.media import NS_PER_SEC, Span
 from mmstream.training.dataset import (
@@ -139,6 +141,78 @@ def test_one_process_writes_at_a_time(tmp_path: Path, entries: list[Entry]) -> N
         return ()
 
     write_shards(tmp_path, ["key"], meanwhile)
+
+
+def test_who_finds_all_he_needs_waits_for_nobody(tmp_path: Path, entries: list[Entry]) -> None:
+    build_shards(tmp_path, entries, SETTINGS)
+
+    def meanwhile(_missing: frozenset[str]) -> Iterable[Keyed]:
+        assert counted(tmp_path, entries) == 0
+        return ()
+
+    write_shards(tmp_path, ["key"], meanwhile)
+
+
+def test_a_disk_that_gets_full_leaves_nothing_half(
+    tmp_path: Path, entries: list[Entry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, *_others: object, **_named: object) -> None:
+        path.write_bytes(b"as much as there is room for")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("numpy.save", full)
+        with pytest.raises(SinkError, match="cannot be written: No space left on device"):
+            build_shards(tmp_path, entries, SETTINGS)
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+    assert counted(tmp_path, entries) == 3
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO])
+def test_a_shard_that_cannot_be_opened_is_not_removed(
+    tmp_path: Path, entries: list[Entry], monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    build_shards(tmp_path, entries[2:], SETTINGS)
+
+    def refused(*_arguments: object, **_named: object) -> None:
+        raise OSError(number, "of no use now")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("numpy.load", refused)
+        with pytest.raises(SourceError, match="cannot be read: of no use now"):
+            build_shards(tmp_path, entries, SETTINGS)
+    assert counted(tmp_path, entries[2:]) == 0
+
+
+def test_a_shard_that_lost_power_is_made_anew(tmp_path: Path, entries: list[Entry]) -> None:
+    build_shards(tmp_path, entries[2:], SETTINGS)
+    (hurt,) = tmp_path.glob("*/sound.npy")
+    hurt.write_bytes(b"")
+    assert counted(tmp_path, entries[2:]) == 1
+
+
+def test_a_removal_that_is_interrupted_goes_on(
+    tmp_path: Path, entries: list[Entry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build_shards(tmp_path, entries[2:], SETTINGS)
+    (hurt,) = tmp_path.glob("*/sound.npy")
+    hurt.write_bytes(b"")
+
+    def killed(place: Path) -> None:
+        (place / "index.json").unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("shutil.rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            build_shards(tmp_path, entries[2:], SETTINGS)
+    assert counted(tmp_path, entries[2:]) == 1
+
+
+def test_a_recording_that_is_gone_is_said(tmp_path: Path, entries: list[Entry]) -> None:
+    gone = replace(entries[0], path=tmp_path / "gone.mp4")
+    with pytest.raises(SourceError, match=r"gone\.mp4: cannot be read any more: No such file"):
+        build_shards(tmp_path / "shards", [gone], SETTINGS)
 
 
 def test_a_recording_that_changed_is_refused(tmp_path: Path, entries: list[Entry]) -> None:

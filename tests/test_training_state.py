@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mmstream.errors import ConfigError
 from mmstream.training.schedule import Best
-from mmstream.training.state import Position, State, Sums, load, save
+from mmstream.training.state import Position, State, Sums, alone, load, save
 
 FINITE = st.floats(-1e300, 1e300)
 
@@ -66,3 +66,21 @@ def test_what_is_damaged_or_of_another_is_refused(tmp_path: Path) -> None:
         path.write_bytes(damaged)
         with pytest.raises(ConfigError, match="not the state of a training"):
             load(path, "x")
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    folder = tmp_path / "row"
+    with alone(folder):
+        with pytest.raises(ConfigError, match=r"row: another process works there; wait"):
+            alone(folder).__enter__()
+        with alone(tmp_path / "other"):
+            pass
+    with alone(folder):
+        pass
+
+
+def test_a_position_is_known_without_its_tensors(tmp_path: Path) -> None:
+    path = tmp_path / "state.safetensors"
+    save(path, State(Position(begun="x", epoch=3), {"model.weight": torch.ones(2)}))
+    found = load(path, "x", only_position=True)
+    assert (found.position.epoch, found.tensors) == (3, {})

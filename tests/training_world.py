@@ -70,7 +70,7 @@ def settings(**changes: object) -> TrainSettings:
             },
         },
         "model": {
-            "audio": {"front_end": front, "n_dims": n_dims, "n_filters": 2, "body": body},
+            "audio": {"front_end": front, "n_dims": n_dims, "widths": (4,), "body": body},
             "video": {"n_dims": n_dims, "widths": (4, 4), "n_grid": 2},
             "fusion": {"type": "weighted", "n_dims": n_dims, "drop_modality": 0.2},
             "heads": {TASK: {"labels": CLASSES, "n_dims": n_dims}},

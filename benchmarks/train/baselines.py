@@ -87,10 +87,15 @@ def _seen(example: Example) -> Tensor:
 
 
 def regressed(xs: list[Tensor], classes: list[Tensor]) -> float:
-    """Percent right in the test, by the penalty that is best in validation."""
+    """Percent right in the test, by the first penalty that is best in validation.
+
+    Args:
+        xs: [n, d] each, of train, val and test.
+        classes: [n] int64 each.
+    """
     mean, std = xs[0].mean(dim=0), xs[0].std(dim=0) + 1e-3
     train, val, test = [(x - mean) / std / x.shape[1] ** 0.5 for x in xs]
-    best = (-1.0, 0.0)
+    best_val, best_test = -1.0, 0.0
     for penalty in PENALTIES:
         weights = torch.zeros(train.shape[1] + 1, int(classes[0].max()) + 1, requires_grad=True)
         optimiser = torch.optim.LBFGS([weights], max_iter=60, line_search_fn="strong_wolfe")
@@ -111,8 +116,9 @@ def regressed(xs: list[Tensor], classes: list[Tensor]) -> float:
             100 * ((x @ weights[1:] + weights[0]).argmax(dim=1) == true).float().mean().item()
             for x, true in ((val, classes[1]), (test, classes[2]))
         ]
-        best = max(best, (right[0], right[1]))
-    return best[1]
+        if right[0] > best_val:
+            best_val, best_test = right
+    return best_test
 
 
 def sounds(media: Path) -> None:
@@ -132,7 +138,7 @@ def sounds(media: Path) -> None:
 
 
 def supported(train: Tensor, classes: Tensor, test: Tensor) -> Tensor:
-    """The class of each row of `test`."""
+    """[m] int64: the class of each row of `test` [m, d], by those of `train` [n, d]."""
     mean, std = train.mean(dim=0), train.std(dim=0) + 1e-6
     train, test = (train - mean) / std, (test - mean) / std
     kernel, seen = (
@@ -163,8 +169,10 @@ def _statistics(path: Path) -> Tensor:
 
 
 if __name__ == "__main__":
-    what, *places = sys.argv[1:]
-    if what == "words":
-        words(*map(Path, places))
-    else:
-        sounds(*map(Path, places))
+    match sys.argv[1:]:
+        case ["words", *places] if len(places) == 3:  # noqa: PLR2004 - the table and two folders
+            words(*map(Path, places))
+        case ["sounds", place]:
+            sounds(Path(place))
+        case _:
+            sys.exit(__doc__)

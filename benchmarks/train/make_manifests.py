@@ -117,12 +117,13 @@ def esc10(data: Path, fold: int) -> Iterator[Row]:
         yield Row(path, "", "", f"sound={row['class']}", "", split, group)
 
 
-def write(path: Path, rows: Iterator[Row]) -> None:
-    """As CSV."""
+def write(path: Path, rows: Iterable[Row]) -> None:
+    """As CSV; what is there stays as it is if `rows` cannot be had."""
+    every = [astuple(row) for row in rows]
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(field.name for field in fields(Row))
-        writer.writerows(astuple(row) for row in rows)
+        writer.writerows(every)
 
 
 def _examples(path: str, spoken: Sequence[Word], *, split: str, group: str) -> Iterator[Row]:
@@ -157,4 +158,6 @@ def _rows(path: Path) -> Iterator[Mapping[str, str]]:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:  # noqa: PLR2004 - the program and its argument
+        sys.exit(__doc__)
     main(Path(sys.argv[1]), Path(__file__).parent)

@@ -64,6 +64,17 @@ class Block(nn.Module):
         return x.reshape(n_batch, n_tokens, self._n_heads, n_each).transpose(1, 2)
 
 
+def check_heads(*, n_dims: int, n_heads: int) -> None:
+    """Let settings pass whose heads share the numbers of a token evenly.
+
+    Raises:
+        ValueError: they cannot.
+    """
+    if n_dims % n_heads:
+        msg = f"n_dims must be a multiple of n_heads: got {n_dims} and {n_heads}"
+        raise ValueError(msg)
+
+
 def everywhere(present: Tensor) -> Tensor:
     """[b, t] bool -> mask [b, 1, t, t]: each looks at all that are present, and at itself."""
     itself = torch.eye(present.shape[1], dtype=torch.bool, device=present.device)

@@ -1,17 +1,19 @@
 """Sound -> tokens: log-mel, MFCC or STFT frames, then a Transformer or a GRU that can stream.
 
     frames  | | | | | | | | | | | | | | | |     10 ms apart, from mmstream.features.audio
-    stem    [tok 0] [tok 1] [tok 2] [tok 3]     n_stack frames each, none in two
-    body    [    chunk 0  ] [   chunk 1   ]     n_chunk tokens each
+    stem    [tok 0  tok 1] [tok 2  tok 3]       n_stack frames each, convolved within a chunk
+    body    [   chunk 0  ] [   chunk 1  ]       n_chunk tokens each
 
-A token of the Transformer looks at all of its chunk and at the `n_context` tokens before the chunk
-(after Chen et al. 2021, "Developing real-time streaming Transformer transducer", and Shi et al.
+The stem's convolutions see nothing beyond the chunk, nor does what they are normalised by. A token
+of the Transformer looks at all of its chunk and at the `n_context` tokens before the chunk (after
+Chen et al. 2021, "Developing real-time streaming Transformer transducer", and Shi et al.
 2021, "Emformer"): a chunk computed with the remembered keys and values of those
 before it is what the whole recording under the same mask gives. Where a token stands, attention
 knows by its distance only, so the tokens of a stream never depend on how long it has been running.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Annotated, Literal, Self
 
 import torch
@@ -29,6 +31,7 @@ from mmstream.features.audio import (
     Stft,
     StftSettings,
 )
+from mmstream.models.attention import check_heads
 from mmstream.models.recurrent import (
     ChunkSettings,
     ChunkTransformer,
@@ -36,9 +39,10 @@ from mmstream.models.recurrent import (
     RecurrentGru,
     StreamState,
 )
-from mmstream.models.tokens import Tokens, blank
+from mmstream.models.tokens import MOST_DIMS, MOST_TOKENS, Tokens, blank
 
 _STFT_FLOOR = 1e-6  # as LogMelSettings.floor
+_GROUPS = 4
 
 
 class LogMelFront(LogMelSettings):
@@ -104,12 +108,15 @@ class AudioSettings(Settings):
     type: Literal["own"] = "own"
     front_end: FrontEnd = LogMelFront(n_mels=64)
     """What a frame of sound is."""
-    n_stack: int = Field(default=4, ge=1)
+    n_stack: int = Field(default=4, ge=1, le=MOST_TOKENS)
     """Frames in a token; 4 are 40 ms."""
-    n_dims: int = Field(default=128, ge=2)
+    n_dims: int = Field(default=128, ge=2, le=MOST_DIMS)
     """Numbers in a token."""
-    n_filters: int = Field(default=16, ge=1)
-    """Of the first convolution over the frames of a token; the second has twice as many."""
+    widths: tuple[Annotated[int, Field(gt=0, le=MOST_DIMS, multiple_of=_GROUPS)], ...] = Field(
+        default=(16, 32, 64, 128), min_length=1
+    )
+    """Filters of each stage of the stem, multiples of 4. A stage halves the bands; all but the
+    first halve time too, while a token has frames to halve, and what is left is averaged."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Share of numbers zeroed in training."""
     body: Annotated[ChunkSettings | GruSettings, Field(discriminator="type")] = ChunkSettings()
@@ -117,10 +124,14 @@ class AudioSettings(Settings):
 
     @model_validator(mode="after")
     def _check_heads(self) -> Self:
-        if isinstance(self.body, ChunkSettings) and self.n_dims % self.body.n_heads:
-            msg = f"n_dims must be a multiple of n_heads: got {self.n_dims} and {self.body.n_heads}"
-            raise ValueError(msg)
+        if isinstance(self.body, ChunkSettings):
+            check_heads(n_dims=self.n_dims, n_heads=self.body.n_heads)
         return self
+
+    @property
+    def n_chunk(self) -> int:
+        """Tokens that the stem makes together; the GRU waits for none."""
+        return self.body.n_chunk if isinstance(self.body, ChunkSettings) else 1
 
     @property
     def token_secs(self) -> float:
@@ -129,28 +140,42 @@ class AudioSettings(Settings):
 
 
 class _Stem(nn.Module):
-    """Frames [b, t * n_stack, f] -> tokens [b, t, d]; each from its own frames alone."""
+    """Frames [b, t * n_stack, f] -> tokens [b, t, d]; each from the frames of its chunk."""
 
     def __init__(self, settings: AudioSettings) -> None:
         super().__init__()
         self._n_stack = settings.n_stack
-        n = settings.n_filters
-        self.filters = nn.Sequential(
-            nn.Conv2d(1, n, kernel_size=(3, 5), stride=(1, 2), padding=(1, 2)),
-            nn.GELU(),
-            nn.Conv2d(n, 2 * n, kernel_size=3, stride=2, padding=1),
-            nn.GELU(),
-        )
-        n_high = -(-settings.n_stack // 2)
-        n_wide = -(-settings.front_end.n_bands // 4)
-        self.out = nn.Linear(2 * n * n_high * n_wide, settings.n_dims)
+        self._n_chunk = settings.n_chunk
+        self.stages = nn.Sequential()
+        n_left, n_bands = settings.n_stack, settings.front_end.n_bands
+        for n_in, n_out in pairwise((1, *settings.widths)):
+            halved = 2 if n_in > 1 and n_left % 2 == 0 else 1
+            self.stages.append(_stage(n_in, n_out, halved))
+            n_left, n_bands = n_left // halved, -(-n_bands // 2)
+        self.average = nn.AvgPool2d((n_left, 1))
+        self.out = nn.Linear(settings.widths[-1] * n_bands, settings.n_dims)
 
     def forward(self, frames: Tensor) -> Tensor:
         n_batch, n_frames, n_bands = frames.shape
         n_tokens = n_frames // self._n_stack
-        filtered = self.filters(frames.reshape(n_batch * n_tokens, 1, self._n_stack, n_bands))
-        tokens: Tensor = self.out(filtered.flatten(1))
-        return tokens.reshape(n_batch, n_tokens, tokens.shape[1])
+        if n_batch * n_tokens == 0:
+            return frames.new_zeros(n_batch, n_tokens, self.out.out_features)
+        # A last chunk that is not full is filled up, in a stream as in a whole recording.
+        n_chunks = -(-n_tokens // self._n_chunk)
+        n_in_chunk = self._n_chunk * self._n_stack
+        full = nn.functional.pad(frames, (0, 0, 0, n_chunks * n_in_chunk - n_frames))
+        seen = self.stages(full.reshape(n_batch * n_chunks, 1, n_in_chunk, n_bands))
+        tokens: Tensor = self.out(self.average(seen).transpose(1, 2).flatten(2))
+        return tokens.reshape(n_batch, n_chunks * self._n_chunk, tokens.shape[2])[:, :n_tokens]
+
+
+def _stage(n_in: int, n_out: int, halved: int) -> nn.Sequential:
+    # Group norms, as in mmstream.models.video: a batch has clean and noisy, long and short sounds.
+    return nn.Sequential(
+        nn.Conv2d(n_in, n_out, kernel_size=3, stride=(halved, 2), padding=1),
+        nn.GroupNorm(_GROUPS, n_out),
+        nn.GELU(),
+    )
 
 
 class AudioEncoder(nn.Module):
@@ -228,7 +253,9 @@ class AudioEncoder(nn.Module):
         there = (
             present[:, : n_tokens * n_stack].reshape(frames.shape[0], n_tokens, n_stack).all(dim=2)
         )
-        frames = blank((frames - self.mean) / self.std, present)[:, : n_tokens * n_stack]
+        frames = (frames[:, : n_tokens * n_stack] - self.mean) / self.std
+        # Of a token that is not there no other sees anything: it may be the end of a recording.
+        frames = blank(frames, there.repeat_interleave(n_stack, dim=1))
         return blank(self.stem(frames), there), there
 
     def _tokens(self, values: Tensor, there: Tensor) -> Tokens:
@@ -259,11 +286,11 @@ class AudioStream:
 
     def __init__(self, encoder: AudioEncoder) -> None:
         """Begin before the first frame; the encoder may be shared and must be in eval mode."""
-        body, n_stack = encoder.settings.body, encoder.settings.n_stack
+        settings = encoder.settings
         self._encoder = encoder
         self._state = encoder.empty_state(1)
-        self._held = encoder.mean.new_empty(0, encoder.settings.front_end.n_bands)
-        self._n_step = n_stack * (body.n_chunk if isinstance(body, ChunkSettings) else 1)
+        self._held = encoder.mean.new_empty(0, settings.front_end.n_bands)
+        self._n_step = settings.n_stack * settings.n_chunk
         self._at_secs = 0.0
 
     def push(self, frames: Tensor) -> Tokens:

@@ -68,9 +68,11 @@ class Checkpoint(Generic[M]):
         """Put the weights into a model built from `settings`; all of them and no others.
 
         Raises:
-            ScorerError: some are missing, unexpected, of another shape, or not finite.
+            ScorerError: some are missing, unexpected, of another shape or type, or not finite.
         """
         wanted = model.state_dict()
+        both = wanted.keys() & self.weights.keys()
+        alike = {name for name in both if wanted[name].dtype == self.weights[name].dtype}
         problems = [
             _listed("missing", wanted.keys() - self.weights.keys()),
             _listed("unexpected", self.weights.keys() - wanted.keys()),
@@ -78,11 +80,18 @@ class Checkpoint(Generic[M]):
                 "of another shape",
                 {
                     f"{name} {list(self.weights[name].shape)}, not {list(wanted[name].shape)}"
-                    for name in wanted.keys() & self.weights.keys()
+                    for name in both
                     if wanted[name].shape != self.weights[name].shape
                 },
             ),
-            _listed("not finite", {name for name, w in self.weights.items() if not _finite(w)}),
+            _listed(
+                "of another type",
+                {
+                    f"{name} {self.weights[name].dtype}, not {wanted[name].dtype}"
+                    for name in both - alike
+                },
+            ),
+            _listed("not finite", {name for name in alike if not _finite(self.weights[name])}),
         ]
         if any(problems):
             msg = f"{self.folder / WEIGHTS}: weights {'; '.join(filter(None, problems))}"
@@ -101,15 +110,22 @@ def save(folder: Path, model: nn.Module, settings: Settings, identity: Identity,
         settings: what the model is built from.
         identity: what it is for.
         card: Markdown, with measured numbers.
+
+    Raises:
+        ScorerError: the folder cannot be made or written to.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     weights = {name: w.detach().cpu().clone() for name, w in model.state_dict().items()}
     config = _Config(identity=identity, settings=settings.model_dump(mode="json"))
     packed = safetensors.torch.save({name: w.contiguous() for name, w in weights.items()})
     written = (config.model_dump_json(indent=2) + "\n").encode()
-    _replace(folder / WEIGHTS, packed)
-    _replace(folder / CARD, card.encode())
-    _replace(folder / CONFIG, written)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _replace(folder / WEIGHTS, packed)
+        _replace(folder / CARD, card.encode())
+        _replace(folder / CONFIG, written)
+    except OSError as error:
+        msg = f"{folder}: the model cannot be saved there: {error.strerror}"
+        raise ScorerError(msg) from None
     return _content_id(written, packed)
 
 
@@ -142,7 +158,8 @@ def read(
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         keys = ".".join(str(key) for key in first["loc"])
-        msg = f"{folder / CONFIG}: not of a {kind.__name__} model: {keys}: {first['msg']}"
+        where = f"{folder / CONFIG}: not of a {kind.__name__} model: {keys}"
+        msg = f"{where}{keys and ': '}{first['msg']}"
         raise ScorerError(msg) from None
     _refuse_other(folder, config.identity, task=task, rate_hz=rate_hz)
     if not config.identity.trained and untrained == "refuse":
@@ -157,6 +174,9 @@ def read(
     except SafetensorError as error:
         msg = f"{folder / WEIGHTS}: not a whole safetensors file: {error}"
         raise ScorerError(msg) from None
+    except KeyError as error:  # what the library says of a type that it does not map to torch's
+        msg = f"{folder / WEIGHTS}: weights of the type {error} are not read"
+        raise ScorerError(msg) from None
     return Checkpoint(_content_id(written, packed), folder, config.identity, settings, weights)
 
 
@@ -164,13 +184,17 @@ def refuse_pickle(path: Path) -> None:
     """Let pass a folder that has safetensors, and a file or folder with no pickle.
 
     Raises:
-        ScorerError: all it offers are files that may run code when they are read.
+        ScorerError: all it offers are files that may run code when they are read; or it cannot be
+            looked at.
     """
-    if path.is_dir():
-        pickled = sorted(file.name for file in path.iterdir() if file.suffix in _PICKLED)
-        pickled = [] if (path / WEIGHTS).is_file() else pickled
-    else:
-        pickled = [path.name] if path.suffix in _PICKLED else []
+    try:
+        files = list(path.iterdir()) if path.is_dir() else [path]
+    except OSError as error:
+        msg = f"{path}: cannot be read: {error.strerror}"
+        raise ScorerError(msg) from None
+    pickled = sorted(file.name for file in files if file.suffix.lower() in _PICKLED)
+    if WEIGHTS in {file.name for file in files}:
+        pickled = []
     if pickled:
         msg = (
             f"{path}: {', '.join(pickled)} may run code when it is read and is refused; "

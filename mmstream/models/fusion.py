@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from mmstream.config import Settings
 from mmstream.errors import ScorerError
 from mmstream.media import Modality
-from mmstream.models.attention import Block, everywhere
-from mmstream.models.tokens import Tokens
+from mmstream.models.attention import Block, check_heads, everywhere
+from mmstream.models.tokens import MOST_DIMS, MOST_LAYERS, MOST_TOKENS, Tokens
 
 _N_PERIODS = 16
 _SHORTEST_SECS, _LONGEST_SECS = 0.08, 40.0  # two frames of video; a long window
@@ -29,7 +29,7 @@ class FusionSettings(Settings):
 
     modalities: tuple[Modality, ...] = Field(default=("audio", "video"), min_length=1)
     """Those that may come, each once."""
-    n_dims: int = Field(default=128, ge=2)
+    n_dims: int = Field(default=128, ge=2, le=MOST_DIMS)
     """Numbers in a token of each of them, and in the embedding."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Share of numbers zeroed in training."""
@@ -62,20 +62,18 @@ class DeepSettings(FusionSettings):
     """A Transformer over all tokens, or one for each modality with a bottleneck between."""
 
     type: Literal["deep"] = "deep"
-    n_layers: int = Field(default=4, ge=1)
+    n_layers: int = Field(default=4, ge=1, le=MOST_LAYERS)
     """Blocks."""
     n_heads: int = Field(default=4, ge=1)
     """Attention heads of each."""
-    n_bottleneck: int = Field(default=0, ge=0)
+    n_bottleneck: int = Field(default=0, ge=0, le=MOST_TOKENS)
     """Tokens through which alone modalities see each other; 0: each token sees all others."""
     n_exchange: int = Field(default=2, ge=1)
     """With a bottleneck: the last layers that have it (L - L_f of the paper)."""
 
     @model_validator(mode="after")
     def _check_sizes(self) -> Self:
-        if self.n_dims % self.n_heads:
-            msg = f"n_dims must be a multiple of n_heads: got {self.n_dims} and {self.n_heads}"
-            raise ValueError(msg)
+        check_heads(n_dims=self.n_dims, n_heads=self.n_heads)
         if self.n_bottleneck and self.n_exchange > self.n_layers:
             msg = f"n_exchange is at most n_layers: got {self.n_exchange} and {self.n_layers}"
             raise ValueError(msg)
@@ -347,7 +345,7 @@ class _TimeEmbedding(nn.Module):
 
     def forward(self, at_secs: Tensor, present: Tensor) -> Tensor:
         known = present & ~at_secs.isnan()
-        turns = torch.where(known, at_secs, 0.0)[..., None] * self.turns_hz * (2 * torch.pi)
+        turns = torch.where(known, at_secs, 0.0).float()[..., None] * self.turns_hz * (2 * torch.pi)
         mixed: Tensor = self.mix(torch.cat((turns.sin(), turns.cos()), dim=-1))
         return mixed * known[..., None]
 

@@ -1,11 +1,12 @@
 """Embedding -> what somebody wants to know: classification."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
 from mmstream.config import Settings
+from mmstream.models.tokens import MOST_DIMS
 
 
 class ClassifierSettings(Settings):
@@ -13,7 +14,7 @@ class ClassifierSettings(Settings):
 
     labels: tuple[str, ...] = Field(min_length=1)
     """Each once; their order is that of the logits."""
-    n_dims: int = Field(default=128, ge=1)
+    n_dims: int = Field(default=128, ge=1, le=MOST_DIMS)
     """Numbers in the embedding."""
     kind: Literal["one", "any"] = "one"
     """one: exactly one label is true; any: each on its own."""
@@ -27,6 +28,13 @@ class ClassifierSettings(Settings):
             msg = f"each label once: got {', '.join(value)}"
             raise ValueError(msg)
         return value
+
+    @model_validator(mode="after")
+    def _check_choice(self) -> Self:
+        if self.kind == "one" and len(self.labels) == 1:
+            msg = f"labels: one of them is true, so at least two: got {self.labels[0]}"
+            raise ValueError(msg)
+        return self
 
 
 class Classifier(nn.Module):

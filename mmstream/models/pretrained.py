@@ -8,13 +8,14 @@ preprocessor_config.json. Only settings are here: the library takes seconds to i
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, model_validator
 from torch import Tensor
 
 from mmstream.config import Settings
 from mmstream.features.audio import Feature, StftSettings
+from mmstream.models.tokens import MOST_DIMS, MOST_LAYERS, MOST_TOKENS
 
 
 class PretrainedSettings(Settings):
@@ -24,7 +25,7 @@ class PretrainedSettings(Settings):
     weights: str = Field(min_length=1)
     """A folder as `save_pretrained` writes it, or the id of a repository of the hub. Only its
     safetensors are read, and none of its code."""
-    n_dims: int = Field(default=128, ge=1)
+    n_dims: int = Field(default=128, ge=1, le=MOST_DIMS)
     """Numbers in a token, to which what the network gives is projected."""
     train: bool = False
     """Whether training changes the network's weights too, and not only the projection."""
@@ -60,7 +61,7 @@ class _Samples:
 
 
 class PretrainedAudio(PretrainedSettings):
-    """AST, Wav2Vec2, or the encoder of Whisper."""
+    """AST, Wav2Vec2 (HuBERT and WavLM too), or the encoder of Whisper."""
 
     rate_hz: int = Field(default=16_000, gt=0)
     """Samples per second of the sound it gets; must be what the folder says."""
@@ -78,7 +79,7 @@ class PretrainedVideo(PretrainedSettings):
 class PretrainedText(PretrainedSettings):
     """BERT, or another one that gives one vector for each piece of a text."""
 
-    n_longest: int = Field(default=64, ge=1)
+    n_longest: int = Field(default=64, ge=3, le=MOST_TOKENS)
     """Pieces in a text, at most, with those that begin and end it."""
     words_only: bool = False
     """Only its word embeddings, which know nothing of each other."""
@@ -90,13 +91,25 @@ class ResNetSettings(Settings):
     type: Literal["resnet"] = "resnet"
     n_channels: int = Field(default=3, ge=1, le=3)
     """1: luma; 3: red, green, blue."""
-    n_dims: int = Field(default=128, ge=1)
+    n_dims: int = Field(default=128, ge=1, le=MOST_DIMS)
     """Numbers in a token."""
     block: Literal["basic", "bottleneck"] = "basic"
     """basic: two 3x3 convolutions, as in ResNet-18 and -34; bottleneck: as in ResNet-50."""
-    widths: tuple[Annotated[int, Field(ge=4, multiple_of=4)], ...] = Field(
+    widths: tuple[Annotated[int, Field(ge=4, le=MOST_DIMS, multiple_of=4)], ...] = Field(
         default=(64, 128, 256, 512), min_length=1
     )
     """Filters of each stage; each but the first halves the picture, the stem quarters it."""
-    n_blocks: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(2, 2, 2, 2), min_length=1)
+    n_blocks: tuple[Annotated[int, Field(ge=1, le=MOST_LAYERS)], ...] = Field(
+        default=(2, 2, 2, 2), min_length=1
+    )
     """Blocks of each stage; (2, 2, 2, 2) with basic blocks is ResNet-18."""
+
+    @model_validator(mode="after")
+    def _check_stages(self) -> Self:
+        if len(self.widths) != len(self.n_blocks):
+            msg = (
+                "widths and n_blocks are of the same stages: "
+                f"got {len(self.widths)} and {len(self.n_blocks)}"
+            )
+            raise ValueError(msg)
+        return self

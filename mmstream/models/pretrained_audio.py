@@ -100,7 +100,10 @@ class PretrainedAudioEncoder(PretrainedEncoder):
         source = found(settings, *PREPROCESSORS)
         config = read_config(source)
         extractor = source.read(AutoFeatureExtractor.from_pretrained, _ALLOWED)
-        layout = _layout(source, config, extractor)
+        try:
+            layout = _layout(source, config, extractor)
+        except (ArithmeticError, LookupError, TypeError) as error:  # a stride of 0, no patch
+            source.refuse(f"no {_ALLOWED}", error)
         if extractor.sampling_rate != settings.rate_hz:
             has = f"takes {extractor.sampling_rate} Hz"
             source.refuse(f"{has}: rate_hz must be that, got {settings.rate_hz}")
@@ -158,11 +161,12 @@ class PretrainedAudioEncoder(PretrainedEncoder):
 
     def _encoded(self, pieces: list[_Piece]) -> Tensor:
         """[n, t, features]."""
-        inputs = self._extractor(
-            [np.ascontiguousarray(piece.samples) for piece in pieces],
-            sampling_rate=self.settings.rate_hz,
-            return_tensors="pt",
-        )
+        with torch.autocast("cpu", enabled=False):  # numpy has no bfloat16
+            inputs = self._extractor(
+                [np.ascontiguousarray(piece.samples) for piece in pieces],
+                sampling_rate=self.settings.rate_hz,
+                return_tensors="pt",
+            )
         given = inputs[self._extractor.model_input_names[0]].to(self.projection[0].weight.device)
         with self.learning():
             states: Tensor = self.network(given).last_hidden_state

@@ -2,14 +2,16 @@
 
 What is read of a folder: JSON and safetensors. No pickle, no code that lies beside the weights. A
 hub repository is first copied into the library's cache, these files of it only, and is then a
-folder like any other; with HF_HUB_OFFLINE=1 only what is in the cache is found.
+folder like any other; with HF_HUB_OFFLINE=1 only what is in the cache is found. No other
+repository is asked for anything, whatever a configuration names. What a checkpoint holds of these
+files is somebody else's too, and is treated alike.
 """
 
 import json
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from inspect import isclass
 from pathlib import Path
@@ -19,7 +21,7 @@ from typing import Final, NoReturn, Self, TypedDict, TypeVar, cast
 
 import safetensors.torch
 import torch
-from huggingface_hub import snapshot_download
+from huggingface_hub import constants, snapshot_download
 from pydantic import JsonValue, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from torch import Tensor, nn
@@ -50,6 +52,11 @@ _IGNORED: Final = frozenset(
 )
 """Keys of a configuration that bring in code of the folder or the hub, or other files."""
 
+_NUMBERS: Final = frozenset(
+    {torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64, torch.bool}
+)
+"""Of weights, and of counts and masks beside them; what is quantised means nothing without more."""
+
 T = TypeVar("T")
 
 
@@ -66,7 +73,7 @@ class Source:
 
     def refusal(self, what: str, error: Exception | None = None) -> ScorerError:
         """One line for the user: the name, what is wrong, and what the library says of it."""
-        said = shorten(str(error).strip().split("\n")[0], _LONGEST_SAID) if error else ""
+        said = shorten(str(error), _LONGEST_SAID) if error else ""
         return ScorerError(mask_credentials(f"{self.name}: {what}{said and f': {said}'}"))
 
     def refuse(self, what: str, error: Exception | None = None) -> NoReturn:
@@ -83,7 +90,7 @@ class Source:
         Raises:
             ScorerError: it cannot; the text says that the source is no `what`.
         """
-        with TemporaryDirectory() as written, quiet():
+        with TemporaryDirectory() as written, quiet(), _offline():
             for name, content in self.files.items():
                 (Path(written) / name).write_text(json.dumps(content))
             try:
@@ -114,6 +121,7 @@ class PretrainedEncoder(nn.Module):
         self.projection = nn.Sequential(
             nn.LayerNorm(n_features), nn.Linear(n_features, settings.n_dims)
         )
+        self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:  # noqa: FBT001, FBT002 - torch's
         """Training begins or ends; a frozen network evaluates always.
@@ -148,17 +156,30 @@ def quiet() -> Iterator[None]:
             library_logging.enable_progress_bar()  # type: ignore[no-untyped-call] # it has no types
 
 
+@contextmanager
+def _offline() -> Iterator[None]:
+    """The library asks the hub for nothing within."""
+    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
 def found(settings: PretrainedSettings, *names: str) -> Source:
     """The source that the settings name, with its config.json and those of `names` that it has.
 
     Raises:
         ScorerError: there is no such folder, nor such a repository in reach; or it is not whole.
     """
-    if settings.files is not None:
-        return Source(settings.weights, None, settings.files)
-    folder = _folder(settings.weights)
-    paths = {name: folder / name for name in (CONFIG, *names)}
-    files = {name: _tame(_json(path)) for name, path in paths.items() if path.is_file()}
+    if settings.files is None:
+        folder = _folder(settings.weights)
+        paths = {name: folder / name for name in (CONFIG, *names)}
+        contents = {name: _json(path) for name, path in paths.items() if path.is_file()}
+    else:
+        folder, given = None, settings.files
+        contents = {name: given[name] for name in (CONFIG, *names) if name in given}
+    files = {name: _tame(content) for name, content in contents.items()}
     source = Source(settings.weights, folder, files)
     if CONFIG not in files:
         source.refuse(f"has no {CONFIG}, so it is no folder of the transformers library")
@@ -174,7 +195,8 @@ def read_config(source: Source) -> PreTrainedConfig:
     whole: PreTrainedConfig = source.read(
         AutoConfig.from_pretrained, "model of the transformers library"
     )
-    config: PreTrainedConfig = getattr(whole, "vision_config", whole)
+    part = getattr(whole, "vision_config", None)
+    config = part if isinstance(part, PreTrainedConfig) else whole
     for option, value in _OVERRULED.items():
         if hasattr(config, option):
             setattr(config, option, value)
@@ -189,16 +211,17 @@ def load(
     """The part of the model that is `used`, in 32 bits, with the weights of the source.
 
     Raises:
-        ScorerError: weights of that part are missing, of another shape, or not safetensors.
+        ScorerError: weights of that part are missing, of another shape, not finite, quantised, or
+            not safetensors.
     """
     kind: object = MODEL_MAPPING.get(type(config), None)
     if not (isclass(kind) and issubclass(kind, PreTrainedModel)):
         source.refuse(f"a model of type {config.model_type} encodes nothing")
-    with quiet():
-        if source.folder is None:
-            return used(kind(config))
-        weights = _weights(source, source.folder)
+    weights = None if source.folder is None else _weights(source, source.folder)
+    with quiet(), _offline():
         try:
+            if weights is None:
+                return used(kind(config)).eval()
             # Without a folder the library has none to find other files in, pickled ones too.
             loaded = kind.from_pretrained(
                 None,
@@ -215,11 +238,18 @@ def load(
     network = used(model)
     lacking = {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])}
     names = {id(tensor): name for name, tensor in _tensors(model)}
-    needed = sorted({names[id(tensor)] for _, tensor in _tensors(network)} & lacking)
+    used_names = {names[id(tensor)]: tensor for _, tensor in _tensors(network)}
+    needed = sorted(used_names.keys() & lacking)
     if needed:
-        shown = ", ".join(needed[:3]) + (f" and {len(needed) - 3} more" if needed[3:] else "")
-        source.refuse(f"{WEIGHTS} lacks weights that {CONFIG} asks for: {shown}")
+        source.refuse(f"{WEIGHTS} lacks weights that {CONFIG} asks for: {_shown(needed)}")
+    broken = sorted(name for name, tensor in used_names.items() if not tensor.isfinite().all())
+    if broken:
+        source.refuse(f"{WEIGHTS} has weights that are not finite: {_shown(broken)}")
     return network
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if names[3:] else "")
 
 
 def _tensors(module: nn.Module) -> Sequence[tuple[str, Tensor]]:
@@ -227,9 +257,10 @@ def _tensors(module: nn.Module) -> Sequence[tuple[str, Tensor]]:
 
 
 def _folder(weights: str) -> Path:
-    folder = Path(weights).expanduser()
-    if folder.is_dir():
-        return folder
+    with suppress(OSError, RuntimeError):  # too long a name; nobody's home
+        folder = Path(weights).expanduser()
+        if folder.is_dir():
+            return folder
     source = Source(weights, None, {})
     if not _HUB_ID.fullmatch(weights):
         source.refuse(
@@ -259,7 +290,7 @@ def _tame(content: JsonValue) -> JsonValue:
 
 
 def _weights(source: Source, folder: Path) -> dict[str, Tensor]:
-    if (folder / _INDEX).is_file():
+    if (folder / _INDEX).is_file() and not (folder / WEIGHTS).is_file():
         index = _json(folder / _INDEX)
         parts = index.get("weight_map") if isinstance(index, dict) else None
         if not isinstance(parts, dict):
@@ -276,4 +307,7 @@ def _weights(source: Source, folder: Path) -> dict[str, Tensor]:
             weights |= safetensors.torch.load_file(folder / name)
         except (OSError, SafetensorError) as error:
             source.refuse(f"{name} is not a whole safetensors file", error)
+    packed = [name for name, w in weights.items() if w.dtype not in _NUMBERS]
+    if packed:
+        source.refuse(f"weights must be floats of 16 to 64 bits, not packed: {_shown(packed)}")
     return weights

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedModel
 
-from mmstream.errors import ScorerError
 from mmstream.models.pretrained import PretrainedText
 from mmstream.models.pretrained_loading import (
     TOKENIZERS,
     PretrainedEncoder,
     found,
     load,
+    quiet,
     read_config,
 )
 from mmstream.models.text import WordIds
@@ -35,18 +35,15 @@ class PretrainedPieces:
             source.refuse(f"no {_ALLOWED}")
         self._tokenizer = source.read(AutoTokenizer.from_pretrained, _ALLOWED)
 
-    @property
-    def n_words(self) -> int:
-        """Pieces, special ones among them."""
-        return len(self._tokenizer)
-
     def encode(self, texts: Sequence[str], *, n_longest: int) -> WordIds:
         """The pieces of each text and those that begin and end it, cut to `n_longest`.
 
-        An empty text has nothing present.
+        A text without a word has nothing present.
         """
         rows = [
-            self._tokenizer(text, truncation=True, max_length=n_longest).input_ids if text else []
+            self._tokenizer(text, truncation=True, max_length=n_longest).input_ids
+            if text.strip()
+            else []
             for text in texts
         ]
         n_most = max(map(len, rows), default=0)
@@ -73,7 +70,14 @@ class PretrainedTextEncoder(PretrainedEncoder):
         if n_places is not None and n_places < settings.n_longest:
             source.refuse(f"n_longest is at most {n_places}: got {settings.n_longest}")
         network = load(source, config, _words_of if settings.words_only else _encoder_of)
-        super().__init__(settings, network, n_features=config.hidden_size)
+        try:
+            with torch.no_grad(), quiet():
+                longest = torch.full((1, settings.n_longest), config.vocab_size - 1)
+                n_features = _read(network, longest, longest >= 0).shape[2]
+        except Exception as error:  # the library raises no narrower one
+            what = f"no {_ALLOWED}, or n_longest is too many"
+            raise source.refusal(what, error) from error
+        super().__init__(settings, network, n_features=n_features)
         self.settings = settings.model_copy(update={"files": source.files})
         self._n_words = config.vocab_size
 
@@ -83,30 +87,24 @@ class PretrainedTextEncoder(PretrainedEncoder):
         Raises:
             ScorerError: a text is longer than `n_longest`, or a piece is not in the vocabulary.
         """
-        n_longest = words.ids.shape[1]
-        if n_longest > self.settings.n_longest:
-            msg = f"a text has {n_longest} pieces: at most {self.settings.n_longest} are allowed"
-            raise ScorerError(msg)
-        ids = blank(words.ids, words.present)
-        if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < self._n_words:
-            msg = f"a piece is outside of the vocabulary of {self._n_words} words"
-            raise ScorerError(msg)
+        ids = words.checked(n_longest=self.settings.n_longest, n_words=self._n_words)
         rows = words.present.any(dim=1)  # one without any would have nothing to look at
         values = torch.zeros(*ids.shape, self.settings.n_dims, device=ids.device)
         if rows.any():
-            encoded = self.projection(self._encoded(ids[rows], words.present[rows]))
-            values[rows] = encoded.to(values.dtype)
+            with self.learning():
+                states = _read(self.network, ids[rows], words.present[rows])
+            values[rows] = self.projection(states).to(values.dtype)
         at_secs = torch.full(ids.shape, torch.nan, device=ids.device)
         return Tokens(blank(values, words.present), words.present, at_secs)
 
-    def _encoded(self, ids: Tensor, present: Tensor) -> Tensor:
-        """[n, t, features]."""
-        with self.learning():
-            if isinstance(self.network, nn.Embedding):
-                embedded: Tensor = self.network(ids)
-                return embedded
-            states: Tensor = self.network(ids, attention_mask=present.long()).last_hidden_state
-            return states
+
+def _read(network: nn.Module, ids: Tensor, present: Tensor) -> Tensor:
+    """Pieces [n, t] -> [n, t, features]."""
+    if isinstance(network, nn.Embedding):
+        embedded: Tensor = network(ids)
+        return embedded
+    states: Tensor = network(ids, attention_mask=present.long()).last_hidden_state
+    return states
 
 
 def _words_of(model: PreTrainedModel) -> nn.Module:

@@ -11,22 +11,22 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoImageProcessor, BaseImageProcessor, ResNetConfig, ResNetModel
 
-from mmstream.errors import ScorerError
 from mmstream.models.pretrained import PretrainedVideo, ResNetSettings
 from mmstream.models.pretrained_loading import (
     PREPROCESSORS,
     PretrainedEncoder,
     found,
     load,
+    quiet,
     read_config,
 )
 from mmstream.models.tokens import Tokens
+from mmstream.models.video import about_zero, check_images
 
 _ALLOWED = (
     "encoder of images; allowed: ResNet, ConvNeXt V2, SigLIP 2 and such, "
     "with its preprocessor_config.json"
 )
-_MIDDLE, _SPREAD = 0.5, 0.25  # of pixels in 0..1, roughly
 
 
 class PretrainedVideoEncoder(PretrainedEncoder):
@@ -45,12 +45,15 @@ class PretrainedVideoEncoder(PretrainedEncoder):
         processor = source.read(read, _ALLOWED)
         network = load(source, config, lambda model: model)
         try:
-            with torch.no_grad():
+            with torch.no_grad(), quiet():
                 black = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
-                n_features = _pooled(network, processor, black).shape[1]
-        except (AttributeError, RuntimeError, TypeError, ValueError) as error:
-            source.refuse(f"no {_ALLOWED}", error)
-        super().__init__(settings, network, n_features=n_features)
+                pooled = _pooled(network, processor, black)
+        except Exception as error:  # the library raises no narrower one
+            what = f"no {_ALLOWED}"
+            raise source.refusal(what, error) from error
+        if not pooled.isfinite().all():
+            source.refuse("makes of a black image what is not finite: see its preprocessor")
+        super().__init__(settings, network, n_features=pooled.shape[1])
         self.settings = settings.model_copy(update={"files": source.files})
         self._processor = processor
 
@@ -63,9 +66,9 @@ class PretrainedVideoEncoder(PretrainedEncoder):
             at_secs: [b, t] f32, when each was captured.
 
         Raises:
-            ScorerError: the pictures have another shape.
+            ScorerError: the shapes are others.
         """
-        _check_shape(images, (1, 3))
+        check_images(images, present, at_secs, n_channels=(1, 3))
         seen = images[present].expand(-1, 3, -1, -1)
         if seen.is_floating_point():
             seen = (seen * 255).round().clamp(0, 255).to(torch.uint8)
@@ -80,7 +83,8 @@ class PretrainedVideoEncoder(PretrainedEncoder):
 class ResNetEncoder(nn.Module):
     """Frames [b, t, c, h, w] -> Tokens [b, t, d].
 
-    Its batch norms take their statistics, in training, from the frames that are there.
+    Its batch norms take their statistics, in training, from the frames that are there; one alone
+    may be too small to have any, and gets those of before.
     """
 
     def __init__(self, settings: ResNetSettings) -> None:
@@ -110,14 +114,14 @@ class ResNetEncoder(nn.Module):
             at_secs: [b, t] f32, when each was captured.
 
         Raises:
-            ScorerError: the pictures have another shape.
+            ScorerError: the shapes are others.
         """
-        _check_shape(images, (self.settings.n_channels,))
-        seen = images[present]
-        pixels = seen if seen.is_floating_point() else seen.float() / 255
+        check_images(images, present, at_secs, n_channels=(self.settings.n_channels,))
+        pixels = about_zero(images[present])
         values = torch.zeros(*present.shape, self.settings.n_dims, device=images.device)
-        if len(seen):
-            pooled = self.network((pixels - _MIDDLE) / _SPREAD).pooler_output.flatten(1)
+        if len(pixels):
+            self.network.train(self.training and len(pixels) > 1)
+            pooled = self.network(pixels).pooler_output.flatten(1)
             values[present] = self.projection(pooled).to(values.dtype)
         return Tokens(values, present, at_secs)
 
@@ -128,10 +132,3 @@ def _pooled(network: nn.Module, processor: BaseImageProcessor, images: Tensor) -
     inputs = processor(images=pictures, return_tensors="pt", input_data_format="channels_last")
     pooled: Tensor = network(**inputs.to(images.device)).pooler_output
     return pooled.flatten(1)
-
-
-def _check_shape(images: Tensor, allowed: tuple[int, ...]) -> None:
-    if images.ndim != 5 or images.shape[2] not in allowed:  # noqa: PLR2004 - [b, t, c, h, w]
-        channels = " or ".join(map(str, allowed))
-        msg = f"the video encoder takes images [b, t, {channels}, h, w]: got {list(images.shape)}"
-        raise ScorerError(msg)

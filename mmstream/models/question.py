@@ -12,10 +12,11 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from mmstream.config import Settings
-from mmstream.models.attention import Block
+from mmstream.models.attention import Block, check_heads
 from mmstream.models.fusion import Fused
 from mmstream.models.heads import Classifier, ClassifierSettings
 from mmstream.models.text import TextEncoder, TextSettings, WordIds
+from mmstream.models.tokens import MOST_LAYERS
 
 
 class QuestionSettings(Settings):
@@ -25,7 +26,7 @@ class QuestionSettings(Settings):
     """The encoder of questions; its tokens are as large as the embedding."""
     answers: ClassifierSettings
     """The answers that may be given."""
-    n_layers: int = Field(default=2, ge=1)
+    n_layers: int = Field(default=2, ge=1, le=MOST_LAYERS)
     """Blocks in which the question looks at what was fused."""
     n_heads: int = Field(default=4, ge=1)
     """Attention heads of each."""
@@ -40,9 +41,7 @@ class QuestionSettings(Settings):
                 f"got {self.text.n_dims} and {self.answers.n_dims}"
             )
             raise ValueError(msg)
-        if self.text.n_dims % self.n_heads:
-            msg = f"n_dims must be a multiple of n_heads: got {self.text.n_dims} and {self.n_heads}"
-            raise ValueError(msg)
+        check_heads(n_dims=self.text.n_dims, n_heads=self.n_heads)
         return self
 
 

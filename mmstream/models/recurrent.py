@@ -15,19 +15,20 @@ from torch import Tensor, nn
 from mmstream.config import Settings
 from mmstream.errors import ScorerError
 from mmstream.models.attention import Block
+from mmstream.models.tokens import MOST_LAYERS, MOST_TOKENS
 
 
 class ChunkSettings(Settings):
     """A Transformer with chunk-local attention and left context."""
 
     type: Literal["transformer"] = "transformer"
-    n_layers: int = Field(default=4, ge=1)
+    n_layers: int = Field(default=4, ge=1, le=MOST_LAYERS)
     """Blocks."""
     n_heads: int = Field(default=4, ge=1)
     """Attention heads of each."""
-    n_chunk: int = Field(default=6, ge=1)
+    n_chunk: int = Field(default=6, ge=1, le=MOST_TOKENS)
     """Tokens in a chunk; its first waits for its last."""
-    n_context: int = Field(default=24, ge=0)
+    n_context: int = Field(default=24, ge=0, le=MOST_TOKENS)
     """Tokens before the chunk that each layer looks back on; the whole looks back n_layers times
     as far."""
 
@@ -36,7 +37,7 @@ class GruSettings(Settings):
     """A gated recurrent network (Cho et al. 2014), forwards only."""
 
     type: Literal["gru"] = "gru"
-    n_layers: int = Field(default=2, ge=1)
+    n_layers: int = Field(default=2, ge=1, le=MOST_LAYERS)
     """Layers."""
 
 

@@ -1,7 +1,7 @@
 """Words -> tokens: our own WordPiece vocabulary, embeddings, and a small Transformer.
 
-WordPiece as in Devlin et al. 2019 (BERT), section 3: lower case, accents stripped, unknown letters
-as [UNK]; there is no [CLS] and no [SEP], the fusion has a summary of its own.
+WordPiece as in Devlin et al. 2019 (BERT), section 3: lower case, accents stripped, a word with an
+unknown letter as [UNK]; there is no [CLS] and no [SEP], the fusion has a summary of its own.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from mmstream.config import Settings
 from mmstream.errors import ScorerError
-from mmstream.models.attention import Block, everywhere
-from mmstream.models.tokens import Tokens, blank
+from mmstream.models.attention import Block, check_heads, everywhere
+from mmstream.models.tokens import MOST_DIMS, MOST_LAYERS, MOST_TOKENS, Tokens, blank
 
 _PADDING, _UNKNOWN = "[PAD]", "[UNK]"
 
@@ -34,6 +34,22 @@ class WordIds:
     """[b, t] int64, in 0..n_words - 1; 0 where nothing is present."""
     present: Tensor
     """[b, t] bool."""
+
+    def checked(self, *, n_longest: int, n_words: int) -> Tensor:
+        """`ids`, with 0 where nothing is present, whatever was there.
+
+        Raises:
+            ScorerError: a text is longer than `n_longest`, or a piece is not in the vocabulary.
+        """
+        n_pieces = self.ids.shape[1]
+        if n_pieces > n_longest:
+            msg = f"a text has {n_pieces} pieces: at most {n_longest} are allowed"
+            raise ScorerError(msg)
+        ids = blank(self.ids, self.present)
+        if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < n_words:
+            msg = f"a piece is outside of the vocabulary of {n_words} words"
+            raise ScorerError(msg)
+        return ids
 
 
 class WordPieces:
@@ -67,10 +83,15 @@ class WordPieces:
             ScorerError: it is something else.
         """
         try:
-            return cls(Tokenizer.from_str(text))
+            tokenizer = Tokenizer.from_str(text)
         except Exception as error:  # the library raises no narrower one
             msg = f"not a vocabulary of the tokenizers library: {error}"
             raise ScorerError(msg) from error
+        special = [tokenizer.token_to_id(name) for name in (_PADDING, _UNKNOWN)]
+        if special != [0, 1] or not isinstance(tokenizer.model, WordPiece):
+            msg = f"not a vocabulary of ours: word pieces, {_PADDING} and {_UNKNOWN} the first two"
+            raise ScorerError(msg)
+        return cls(tokenizer)
 
     def to_json(self) -> str:
         """All of it, in the tokenizers library's format (tokenizer.json)."""
@@ -114,24 +135,22 @@ class TextSettings(Settings):
     """An encoder of texts."""
 
     type: Literal["own"] = "own"
-    n_words: int = Field(ge=2)
+    n_words: int = Field(ge=2, le=1_000_000)
     """Pieces in the vocabulary."""
-    n_dims: int = Field(default=128, ge=1)
+    n_dims: int = Field(default=128, ge=1, le=MOST_DIMS)
     """Numbers in a token."""
-    n_layers: int = Field(default=2, ge=0)
+    n_layers: int = Field(default=2, ge=0, le=MOST_LAYERS)
     """Blocks; 0: word embeddings, which know nothing of each other."""
     n_heads: int = Field(default=4, ge=1)
     """Attention heads of each."""
-    n_longest: int = Field(default=64, ge=1)
+    n_longest: int = Field(default=64, ge=1, le=MOST_TOKENS)
     """Pieces in a text, at most."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Share of numbers zeroed in training."""
 
     @model_validator(mode="after")
     def _check_heads(self) -> Self:
-        if self.n_dims % self.n_heads:
-            msg = f"n_dims must be a multiple of n_heads: got {self.n_dims} and {self.n_heads}"
-            raise ValueError(msg)
+        check_heads(n_dims=self.n_dims, n_heads=self.n_heads)
         return self
 
 
@@ -158,15 +177,8 @@ class TextEncoder(nn.Module):
             ScorerError: a text is longer than `n_longest`, or a piece is not in the vocabulary.
         """
         settings = self.settings
-        n_longest = words.ids.shape[1]
-        if n_longest > settings.n_longest:
-            msg = f"a text has {n_longest} pieces: at most {settings.n_longest} are allowed"
-            raise ScorerError(msg)
-        ids = blank(words.ids, words.present)
-        if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < settings.n_words:
-            msg = f"a piece is outside of the vocabulary of {settings.n_words} words"
-            raise ScorerError(msg)
-        at = torch.arange(n_longest, device=ids.device)
+        ids = words.checked(n_longest=settings.n_longest, n_words=settings.n_words)
+        at = torch.arange(ids.shape[1], device=ids.device)
         x = self.drop(self.words(ids) + self.places(at))
         mask = everywhere(words.present)
         for block in self.blocks:

@@ -2,12 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
 
 import torch
 from torch import Tensor
 
 from mmstream.errors import ScorerError
+
+MOST_DIMS: Final = 8192
+MOST_LAYERS: Final = 256
+MOST_TOKENS: Final = 8192
+"""More than any model of ours has: what a slip or a stranger's file says beyond is refused at once,
+instead of filling the memory."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

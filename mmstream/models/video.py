@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mmstream.config import Settings
 from mmstream.errors import ScorerError
-from mmstream.models.tokens import Tokens, blank
+from mmstream.models.tokens import MOST_DIMS, Tokens, blank
 
 _MIDDLE, _SPREAD = 0.5, 0.25  # of pixels in 0..1, roughly
 _GROUPS = 4
@@ -25,15 +25,15 @@ class VideoSettings(Settings):
     type: Literal["own"] = "own"
     n_channels: int = Field(default=1, ge=1, le=3)
     """1: luma; 3: red, green, blue."""
-    n_dims: int = Field(default=128, ge=1)
+    n_dims: int = Field(default=128, ge=1, le=MOST_DIMS)
     """Numbers in a token."""
-    widths: tuple[Annotated[int, Field(gt=0, multiple_of=_GROUPS)], ...] = Field(
+    widths: tuple[Annotated[int, Field(gt=0, le=MOST_DIMS, multiple_of=_GROUPS)], ...] = Field(
         default=(16, 32, 64), min_length=1
     )
     """Filters of each stage, multiples of 4; each stage halves the picture."""
-    n_grid: int = Field(default=4, ge=1)
+    n_grid: int = Field(default=4, ge=1, le=64)
     """The last stage is averaged in n_grid x n_grid fields, so that where things are is kept."""
-    n_seen: int = Field(default=1, ge=1)
+    n_seen: int = Field(default=1, ge=1, le=64)
     """Frames that a token is made of: its own and those before it, so that it knows of motion
     (after the first layer of LipNet, Assael et al. 2016)."""
     is_deep: bool = True
@@ -69,16 +69,10 @@ class VideoEncoder(nn.Module):
             at_secs: [b, t] f32, when each was captured.
 
         Raises:
-            ScorerError: the pictures have another shape.
+            ScorerError: the shapes are others.
         """
-        if images.ndim != 5 or images.shape[2] != self.settings.n_channels:  # noqa: PLR2004 - [b, t, c, h, w]
-            msg = (
-                f"the video encoder takes images [b, t, {self.settings.n_channels}, h, w]: "
-                f"got {list(images.shape)}"
-            )
-            raise ScorerError(msg)
-        pixels = images if images.is_floating_point() else images.float() / 255
-        pixels = blank((pixels - _MIDDLE) / _SPREAD, present)
+        check_images(images, present, at_secs, n_channels=(self.settings.n_channels,))
+        pixels = blank(about_zero(images), present)
         n_batch, n_frames = images.shape[:2]
         if n_batch * n_frames == 0:
             values = pixels.new_zeros(n_batch, n_frames, self.settings.n_dims)
@@ -86,6 +80,32 @@ class VideoEncoder(nn.Module):
             pixels = _with_earlier(pixels, self.settings.n_seen)
             values = self.stages(pixels.flatten(0, 1)).unflatten(0, (n_batch, n_frames))
         return Tokens(blank(values, present), present, at_secs)
+
+
+def check_images(
+    images: Tensor, present: Tensor, at_secs: Tensor, *, n_channels: tuple[int, ...]
+) -> None:
+    """Let pass pictures [b, t, c, h, w] of so many channels, with what belongs to each.
+
+    Raises:
+        ScorerError: the shapes are others.
+    """
+    if images.ndim != 5 or images.shape[2] not in n_channels:  # noqa: PLR2004 - [b, t, c, h, w]
+        channels = " or ".join(map(str, n_channels))
+        msg = f"the video encoder takes images [b, t, {channels}, h, w]: got {list(images.shape)}"
+        raise ScorerError(msg)
+    if not images.shape[:2] == present.shape == at_secs.shape:
+        msg = (
+            f"images {list(images.shape)} come with present [b, t] and at_secs [b, t]: "
+            f"got {list(present.shape)} and {list(at_secs.shape)}"
+        )
+        raise ScorerError(msg)
+
+
+def about_zero(images: Tensor) -> Tensor:
+    """Pixels, u8 or floats of any width in 0..1 -> f32 in -2..2."""
+    pixels = images.float() if images.is_floating_point() else images.float() / 255
+    return (pixels - _MIDDLE) / _SPREAD
 
 
 def _with_earlier(pixels: Tensor, n_seen: int) -> Tensor:

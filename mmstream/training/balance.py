@@ -7,11 +7,12 @@ Peng et al. scale the gradient of each encoder u by k_u, in every step:
 
     rho_u = s_u / s_v                       s: probability of the true class, by one modality (8, 9)
     k_u   = 1 - tanh(alpha * rho_u)         where rho_u > 1, else 1                            (10)
-    step  = -rate * (k_u * gradient + h)    h: noise as large as the gradient's spread    (11, 12)
+    step  = -rate * (k_u * gradient + h)    h: noise as large as the gradient's spread  (3.2, 3.3)
 
 They use SGD. AdamW divides by the gradient's own size, so that scaling it changes little; we scale
-what equation 11 means, the encoder's step: its learning rate. With more than two modalities s_v is
-the mean of the others.
+what section 3.2 means, the encoder's step: its learning rate. That holds back h too, which theirs
+does not: added as h / k_u it would stay, but AdamW would divide by it as well, and the gradient
+would be held back twice. With more than two modalities s_v is the mean of the others.
 """
 
 import math
@@ -72,7 +73,7 @@ def gradient_norms(encoders: Mapping[Modality, nn.Module]) -> dict[Modality, Ten
 def add_spread(encoders: Mapping[Modality, nn.Module]) -> None:
     """Add noise to the gradients of the encoders' matrices and filters, as large as their spread.
 
-    Equation 12, as its authors' program has it: normal, of the standard deviation that the
+    Section 3.3, as its authors' program has it: normal, of the standard deviation that the
     gradient has over the entries of one weight. Norms and biases get none.
     """
     for encoder in encoders.values():

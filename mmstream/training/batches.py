@@ -185,28 +185,35 @@ class Collator:
 class Swapped(Dataset[Example]):
     """Examples with each other's sound: of another class of `task`, drawn by the seed.
 
-    What sound and pictures say then is in conflict; annotations are those of the pictures.
+    What sound and pictures say then is in conflict; annotations are those of the pictures. Examples
+    whose class is not known are left out.
 
     Raises:
-        ConfigError: all are of one class.
+        ConfigError: all are of one class, or none is known.
     """
 
     def __init__(self, examples: ExampleDataset, task: str, *, seed: int) -> None:
-        """Pair all of `examples`."""
+        """Pair those of `examples` whose class is known."""
         self._examples = examples
-        names = [item.annotation.class_of(task) for item in examples.items]
-        if len(set(names)) < 2:  # noqa: PLR2004 - two make a conflict
-            msg = f"swapped sounds need two classes of {task}: got {names[:1]}"
+        known = [(n, item.annotation.class_of(task)) for n, item in enumerate(examples.items)]
+        names = {place: name for place, name in known if name is not None}
+        if len(set(names.values())) < 2:  # noqa: PLR2004 - two make a conflict
+            got = ", ".join(set(names.values())) or "none"
+            msg = f"swapped sounds need two classes of {task}: got {got}"
             raise ConfigError(msg)
-        self.sounds = _partners(names, shuffled(len(names), seed=seed, epoch=0))
+        self.seen = tuple(names)
+        """The place of each example's pictures and annotation in `examples`."""
+        others = _partners(list(names.values()), shuffled(len(names), seed=seed, epoch=0))
+        self.sounds = tuple(self.seen[other] for other in others)
+        """The place of each example's sound."""
 
     def __len__(self) -> int:
-        return len(self._examples)
+        return len(self.seen)
 
     def __getitem__(self, index: int) -> Example:
         """The example at that place, with another's sound."""
-        other = self._examples[self.sounds[index]]
-        return replace(self._examples[index], sound=other.sound, heard=other.heard)
+        seen, heard = self._examples[self.seen[index]], self._examples[self.sounds[index]]
+        return replace(seen, sound=heard.sound, heard=heard.heard)
 
 
 def loader(
@@ -285,7 +292,7 @@ def _stretch(n_longest: int, n: int, rng: np.random.Generator) -> tuple[int, int
     return start, start + length
 
 
-def _partners(names: Sequence[str | None], order: Sequence[int]) -> tuple[int, ...]:
+def _partners(names: Sequence[str], order: Sequence[int]) -> tuple[int, ...]:
     """For each, the next one after it in `order`, and round again, that has another name."""
     place = {index: nth for nth, index in enumerate(order)}
     n = len(order)

@@ -6,6 +6,8 @@ spoken    free-spoken-digit-dataset, 8 kHz: of each speaker and digit takes 0-4 
 """
 
 import gzip
+import re
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -31,6 +33,9 @@ LOG_MEL: Final = LogMelSettings(
 SPLITS: Final[tuple[Split, ...]] = ("train", "val", "test")
 
 _N_MNIST_TRAIN: Final = 60_000
+_N_MNIST_TEST: Final = 10_000
+_WORD: Final = re.compile(r"(\d)_([^_]+)_(\d+)\.flac")
+"""Digit, speaker, take."""
 _IMAGES: Final[Mapping[bool, str]] = {True: "t10k", False: "train"}
 
 
@@ -75,7 +80,7 @@ def written(settings: DigitSettings) -> Mapping[Split, Written]:
     """The images of each split.
 
     Raises:
-        ConfigError: files are missing, or more images are wanted than there are.
+        ConfigError: files are missing or damaged, or more images are wanted than there are.
     """
     if settings.n_train + settings.n_val > _N_MNIST_TRAIN:
         msg = f"n_train + n_val: MNIST has {_N_MNIST_TRAIN} training images"
@@ -92,10 +97,10 @@ def spoken(settings: DigitSettings) -> Mapping[Split, tuple[Spoken, ...]]:
     """The recordings that each split may use.
 
     Raises:
-        ConfigError: there are none, or nobody is called as who is to be held out.
+        ConfigError: of some digit there are none, or nobody is called as who is to be held out.
     """
     folder = settings.data / "fsdd" / "recordings"
-    found = [_spoken(path) for path in sorted(folder.glob("*_*_*.flac"))]
+    found = [one for path in sorted(folder.glob("*.flac")) if (one := _spoken(path)) is not None]
     speakers = sorted({one.speaker for one in found})
     held_out = settings.held_out
     if not found:
@@ -109,6 +114,11 @@ def spoken(settings: DigitSettings) -> Mapping[Split, tuple[Spoken, ...]]:
         split = _split_of(one, held_out)
         if split != "test" or held_out in (None, one.speaker):
             splits[split].append(one)
+    for split, here in splits.items():
+        unsaid = set(range(10)) - {one.digit for one in here}
+        if unsaid:
+            msg = f"data: nobody says {min(unsaid)} for {split} in {folder}"
+            raise ConfigError(msg)
     return {split: tuple(here) for split, here in splits.items()}
 
 
@@ -124,13 +134,14 @@ def origin(data: Path, places: Iterable[str]) -> str:
             msg = f"data: no folder {data / place}"
             raise ConfigError(msg)
         for path in sorted((data / place).iterdir()):
-            digest.update(f"{path.name} {digest_of(path)}\n".encode())
+            if path.is_file():
+                digest.update(f"{path.name} {digest_of(path)}\n".encode())
     return digest.hexdigest()
 
 
-def _spoken(path: Path) -> Spoken:
-    digit, speaker, take = path.stem.split("_")
-    return Spoken(int(digit), speaker, int(take), path)
+def _spoken(path: Path) -> Spoken | None:
+    said = _WORD.fullmatch(path.name)
+    return Spoken(int(said[1]), said[2], int(said[3]), path) if said else None
 
 
 def _split_of(one: Spoken, held_out: str | None) -> Split:
@@ -143,6 +154,10 @@ def _mnist(data: Path, part: slice, *, is_test: bool) -> Written:
     name = data / "mnist" / _IMAGES[is_test]
     images = _read_idx(name.with_name(f"{name.name}-images-idx3-ubyte.gz"))
     digits = _read_idx(name.with_name(f"{name.name}-labels-idx1-ubyte.gz"))
+    n = _N_MNIST_TEST if is_test else _N_MNIST_TRAIN
+    if images.shape != (n, 28, 28) or digits.shape != (n,):
+        msg = f"{name}-*: not MNIST's {n} images: {images.shape} and labels {digits.shape}"
+        raise ConfigError(msg)
     return Written(images[part], digits[part])
 
 
@@ -151,9 +166,12 @@ def _read_idx(path: Path) -> Bytes:
     """Unsigned bytes in the IDX format of yann.lecun.com/exdb/mnist."""
     try:
         data = gzip.decompress(path.read_bytes())
+        n_dimensions = data[3]
+        shape = np.frombuffer(data, ">u4", n_dimensions, offset=4)
+        return np.frombuffer(data, np.uint8, offset=4 + 4 * n_dimensions).reshape(shape.tolist())
     except OSError as error:
         msg = f"{path}: cannot be read: {error.strerror or error}"
         raise ConfigError(msg) from None
-    n_dimensions = data[3]
-    shape = np.frombuffer(data, ">u4", n_dimensions, offset=4)
-    return np.frombuffer(data, np.uint8, offset=4 + 4 * n_dimensions).reshape(shape.tolist())
+    except (EOFError, IndexError, ValueError, zlib.error) as error:
+        msg = f"{path}: damaged: {error}"
+        raise ConfigError(msg) from None

@@ -1,6 +1,7 @@
 """Ctrl-C, asked for between two steps, where everything can be saved."""
 
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -14,9 +15,11 @@ class Asked(Exception):  # noqa: N818 - no error
 def noted_ctrl_c() -> Iterator[Callable[[], None]]:
     """What raises `Asked` once Ctrl-C was pressed; pressed again, it strikes at once.
 
-    Outside of the main thread Ctrl-C is somebody else's, and nothing is raised.
+    Outside of the main thread Ctrl-C is somebody else's, and where it is ignored (a script's
+    background job) it stays ignored: then nothing is raised.
     """
     pressed: list[int] = []
+    before = signal.getsignal(signal.SIGINT)
 
     def note(number: int, _frame: FrameType | None) -> None:
         pressed.append(number)
@@ -26,11 +29,11 @@ def noted_ctrl_c() -> Iterator[Callable[[], None]]:
         if pressed:
             raise Asked
 
-    try:
-        before = signal.signal(signal.SIGINT, note)
-    except ValueError:
+    is_ours = threading.current_thread() is threading.main_thread()
+    if not is_ours or before in (signal.SIG_IGN, None):
         yield check
         return
+    signal.signal(signal.SIGINT, note)
     try:
         yield check
     finally:

@@ -70,7 +70,7 @@ class StepRecord:
     examples_per_sec: float
     """Since it was started, or started again."""
     eta_secs: float
-    """Until the last step, unless it stops early."""
+    """Until it is over, unless it stops early; judging counts once an epoch was judged."""
 
 
 Told = Callable[[StepRecord | EpochRecord], None]
@@ -102,10 +102,9 @@ def train(
         ScorerError: the loss is not finite; the text names the examples.
         KeyboardInterrupt: Ctrl-C, after everything was saved.
     """
-    begun = _begun(settings, corpus)
-    at = state.load(folder / STATE, begun)
-    if at.position.finished:
+    if position(settings, corpus, folder).finished:
         return folder / BEST
+    at = state.load(folder / STATE, _begun(settings, corpus))
     run = _Run(settings, corpus, folder, at, clock)
     with noted_ctrl_c() as check:
         try:
@@ -117,6 +116,19 @@ def train(
             run.save()
             raise KeyboardInterrupt from None
     return folder / BEST
+
+
+def position(settings: TrainSettings, corpus: Corpus, folder: Path) -> Position:
+    """How far the training in `folder` has come.
+
+    Raises:
+        ConfigError: it is another one, or its checkpoint is gone; or the data lacks something.
+    """
+    found = state.load(folder / STATE, _begun(settings, corpus), only_position=True).position
+    if found.best is not None and not (folder / BEST / checkpoint.WEIGHTS).exists():
+        msg = f"{folder / BEST}: the checkpoint is gone; remove {folder} to train it anew"
+        raise ConfigError(msg)
+    return found
 
 
 class _Run:
@@ -139,6 +151,8 @@ class _Run:
         self._saved_ns = clock.monotonic_ns()
         self._n_examples = 0
         self._secs = 0.0
+        self._n_judged = 0
+        self._judged_secs = 0.0
 
     @property
     def is_over(self) -> bool:
@@ -200,6 +214,8 @@ class _Run:
             finished=is_over(settings, best, epoch=at.epoch + 1),
         )
         self.save()
+        self._n_judged += 1
+        self._judged_secs += (self._clock.monotonic_ns() - began_ns) / NS_PER_SEC
         return record
 
     def save(self) -> None:
@@ -221,7 +237,7 @@ class _Run:
                 batch.to(self._learner.device), learning_rate=rate, number=at.n_steps
             )
         except ScorerError as error:
-            msg = f"epoch {at.epoch}, step {at.step}, learning rate {rate:.2g}: {error}"
+            msg = f"epoch {at.epoch + 1}, step {at.step + 1}, learning rate {rate:.2g}: {error}"
             raise ScorerError(msg) from None
 
     def _validated(self, check: Callable[[], None]) -> Sequence[Predictions]:
@@ -230,8 +246,15 @@ class _Run:
         batches = loader(
             examples, range(len(examples)), collate, n_batch=self._settings.optimise.n_batch
         )
-        said = answers(self._learner.model, _checked(batches, check), device=self._learner.device)
-        return list(said.values())
+        model, device = self._learner.model, self._learner.device
+        try:
+            return list(answers(model, _checked(batches, check), device=device).values())
+        except ScorerError as error:
+            # The weights may be what is wrong: the last step made them, and nothing has told yet.
+            at, settings = self._position, self._settings.optimise
+            rate = learning_rate(settings, step=at.n_steps - 1, n_steps=self._n_steps)
+            msg = f"validation after epoch {at.epoch + 1}, learning rate {rate:.2g}: {error}"
+            raise ScorerError(msg) from None
 
     def _keep(self, best: Best) -> None:
         """Write the checkpoint."""
@@ -281,6 +304,8 @@ class _Run:
     def _record(self, loss: float, rate: float) -> StepRecord:
         at, per_sec = self._position, self._n_examples / max(self._secs, 1e-9)
         n_left = (self._n_steps - at.n_steps) * self._settings.optimise.n_batch
+        n_to_judge = self._settings.optimise.n_epochs - at.epoch
+        judging_secs = n_to_judge * self._judged_secs / max(self._n_judged, 1)
         return StepRecord(
             epoch=at.epoch,
             n_steps=at.n_steps,
@@ -288,7 +313,7 @@ class _Run:
             loss=loss,
             learning_rate=rate,
             examples_per_sec=per_sec,
-            eta_secs=n_left / per_sec,
+            eta_secs=n_left / per_sec + judging_secs,
         )
 
 
@@ -356,7 +381,7 @@ def _card(settings: TrainSettings, best: Best, n_weights: int, n_examples: int) 
 | fusion | {fusion.type} |
 | weights | {n_weights} |
 | trained on | {n_examples} examples, seed {settings.seed} |
-| epoch | {best.epoch} of at most {settings.optimise.n_epochs}, from 0 |
+| epoch | {best.epoch + 1} of at most {settings.optimise.n_epochs} |
 | validation | accuracy {best.accuracy:.4f}, cross-entropy {best.loss:.4f} |
 
 Trained by `mmstream train`. The validation split chose the epoch, so its figures flatter.

@@ -56,12 +56,16 @@ def read_noise(
     """The recordings of each split, decoded into the shards of `folder` unless they are there.
 
     Raises:
-        ConfigError: the manifest is wrong, or a split has no recordings.
+        ConfigError: the manifest is wrong, a recording is silent, or a split has none.
         SourceError: a recording cannot be read.
     """
     manifest = settings.recordings.model_copy(update={"needs": frozenset({"audio"})})
     entries = read_manifest(manifest)
     shards = build_shards(folder, entries, _SAMPLES, told)
+    silent = [entry for entry in entries if not shards[key_of(entry, _SAMPLES)].sound.any()]
+    if silent:
+        lines = [f"{manifest.path}:{one.line}: path: {one.path} is silent there" for one in silent]
+        raise ConfigError("\n".join(lines))
     items: dict[Split, list[Item]] = {"train": [], "val": [], "test": []}
     for entry in entries:
         items[entry.annotation.split].append(Item(key_of(entry, _SAMPLES), entry.annotation))
@@ -140,4 +144,8 @@ def _stretch(recording: Floats, n: int, rng: np.random.Generator) -> Floats:
             return tried
         if power > most:
             loudest, most = tried, power
-    return loudest
+    if most > 0:
+        return loudest
+    start = int(np.abs(recording).argmax()) - n // 2
+    start = min(max(0, start), len(recording) - n)
+    return recording[start : start + n]

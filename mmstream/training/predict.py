@@ -1,6 +1,6 @@
 """What a trained model says of a split, as it is or with something taken away from it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -83,8 +83,10 @@ def predict(
 ) -> Mapping[str, Predictions]:
     """By task, what the model says of the examples of `split` whose class is known.
 
+    Of a task that nothing is known of, nothing; with swapped sounds only of their task.
+
     Raises:
-        ConfigError: noise is asked for and the training has none; there is nothing to say.
+        ConfigError: noise is asked for and the training has none; of no task anything is known.
         ScorerError: the examples do not fit the model.
     """
     examples: ExampleDataset | Swapped = corpus.examples[split]
@@ -99,7 +101,10 @@ def predict(
         changes.append(Noise(corpus.noise[split], snr_db=ratio, clean=0, seed=_SEED))
     collate = Collator(trained.model.settings, trained.words, changes)
     batches = loader(examples, range(len(examples)), collate, n_batch=_N_BATCH)
-    return answers(trained.model, batches, device=trained.device, hidden=condition.hidden)
+    tasks = [condition.swapped] if condition.swapped else _known(trained, corpus.examples[split])
+    return answers(
+        trained.model, batches, device=trained.device, hidden=condition.hidden, tasks=tasks
+    )
 
 
 def answers(
@@ -108,25 +113,37 @@ def answers(
     *,
     device: torch.device,
     hidden: frozenset[Modality] = _NOBODY,
+    tasks: Collection[str] = (),
 ) -> Mapping[str, Predictions]:
     """By task, what `model` says of the examples whose class is known; it is in eval mode after.
+
+    Of some `tasks` only, or of all.
 
     Raises:
         ConfigError: no class of a task is known.
         ScorerError: what it says is not finite; the text names the examples.
     """
-    tasks = tasks_of(model.settings)
-    parts: dict[str, list[_Part]] = {task: [] for task in tasks}
+    every = tasks_of(model.settings)
+    heads = {task: head for task, head in every.items() if task in (tasks or every)}
+    parts: dict[str, list[_Part]] = {task: [] for task in heads}
     model.eval()
     with torch.inference_mode():
         for batch in batches:
             outputs = model(batch.inputs.to(device), hidden=hidden)
-            for task, true in batch.targets.items():
-                parts[task].append(_part(batch, true, outputs.logits[task], outputs.fused.gates))
+            for task, there in parts.items():
+                logits, gates = outputs.logits[task], outputs.fused.gates
+                there.append(_part(batch, batch.targets[task], logits, gates))
     return {
         task: _joined(task, head.labels, model.settings.fusion.modalities, parts[task])
-        for task, head in tasks.items()
+        for task, head in heads.items()
     }
+
+
+def _known(trained: Trained, examples: ExampleDataset) -> list[str]:
+    """The tasks of which something is known."""
+    annotations = [item.annotation for item in examples.items]
+    tasks = tasks_of(trained.model.settings)
+    return [task for task in tasks if any(one.class_of(task) is not None for one in annotations)]
 
 
 def _vocabulary(path: Path) -> WordPieces:

@@ -4,6 +4,7 @@ Every example has exactly one class. Examples whose class is not known are not i
 """
 
 import json
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from mmstream.config import Settings
 from mmstream.errors import ConfigError
 from mmstream.media import Floats, Modality
+from mmstream.training.shard import writing
 
 N_RESAMPLED: Final = 10_000
 """How often `paired_bootstrap` draws the examples anew."""
@@ -181,7 +183,11 @@ def paired_bootstrap(a: Predictions, b: Predictions, *, seed: int) -> Comparison
 
 
 def save(path: Path, predictions: Predictions) -> None:
-    """Write them as safetensors, beside its place and renamed."""
+    """Write them as safetensors, beside its place and renamed; several may write the same.
+
+    Raises:
+        SinkError: there is no room.
+    """
     arrays: dict[str, NDArray[np.generic]] = {
         "indices": predictions.indices,
         "truth": predictions.truth,
@@ -195,10 +201,12 @@ def save(path: Path, predictions: Predictions) -> None:
         "modalities": json.dumps(predictions.modalities),
     }
     whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.part")
-    beside.write_bytes(safetensors.numpy.save(whole, metadata=about))
-    beside.replace(path)
+    with writing(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".part-", dir=path.parent) as folder:
+            beside = Path(folder) / path.name
+            beside.write_bytes(safetensors.numpy.save(whole, metadata=about))
+            beside.replace(path)
 
 
 def load(path: Path) -> Predictions:

@@ -62,7 +62,8 @@ class PictureSettings(Settings):
     height: int = Field(default=64, ge=1)
     """Pixels down."""
     fps: int = Field(default=25, ge=1)
-    """At most so many in a second: the first that starts in each 1 / fps of the span."""
+    """At most so many in a second: the first that starts in each 1 / fps of the span. Where none
+    starts, as in a span between two pictures of a slow camera, there is none."""
     colour: Literal["luma", "rgb"] = "luma"
     """luma: one byte per pixel, 0..255 (BT.601)."""
     part: Literal["whole", "mouth"] = "whole"
@@ -126,9 +127,22 @@ class Measured:
 def measure(path: Path, until_ns: int) -> Measured:
     """Decode as little of it as says whether it reaches `until_ns`: sound first.
 
+    As long as it does not change, it is looked into once.
+
     Raises:
-        SourceError: it cannot be opened, or nothing in it can be decoded.
+        SourceError: it cannot be read, nothing in it can be decoded, or its sound and pictures of
+            one time are far apart.
     """
+    try:
+        about = path.stat()
+        return _measured(path, until_ns, (about.st_ino, about.st_size, about.st_mtime_ns))
+    except OSError as error:
+        msg = f"{path}: cannot be read: {error.strerror}"
+        raise SourceError(msg) from None
+
+
+@cache
+def _measured(path: Path, until_ns: int, _about: tuple[int, int, int]) -> Measured:
     wanted: dict[StreamKind, int | None] = {"audio": None, "video": None}
     with MediaInput(str(path), wanted, StageMetrics(path.name)) as media:
         starts = {
@@ -136,15 +150,20 @@ def measure(path: Path, until_ns: int) -> Measured:
             for kind in sorted(media.kinds)
             if (first := next(_decoded(media, kind), None)) is not None
         }
+        late = media.kinds - starts.keys()
     if not starts:
         msg = f"{path}: nothing in it can be decoded; allowed: media that FFmpeg decodes"
         raise SourceError(msg)
+    if any(_reached_ns(path, kind, 0) for kind in late):
+        raise SourceError(_apart(path))
     origin_ns = min(starts.values())
     end_ns = 0
     for kind in sorted(starts):
         if end_ns < until_ns:
             reached_ns = _reached_ns(path, kind, until_ns + origin_ns)
             end_ns = max(end_ns, reached_ns - origin_ns)
+    if end_ns < until_ns:  # by its stamps; they may begin anew in the middle
+        end_ns = max(end_ns, _replayed_ns(path))
     return Measured(frozenset(starts), end_ns, digest_of(path))
 
 
@@ -165,31 +184,59 @@ def read_pieces(
     The recording is decoded once, up to the last end. Only what open spans hold is in memory.
 
     Raises:
-        SourceError: it cannot be opened, or holds nothing that can be decoded.
+        SourceError: it cannot be opened, holds nothing that can be decoded, or has sound and
+            pictures of one time far apart.
     """
     log_mel = settings.sound and settings.sound.log_mel
     feature = LogMel(log_mel) if log_mel else None
     takes = [_Take(nth, span, settings, feature) for nth, span in enumerate(spans)]
-    takes.sort(key=lambda take: take.start_ns)
+    takes.sort(key=lambda take: take.wanted.start_ns)
     is_open: list[_Take] = []
+    past: list[_Wanted] = []
+    newest_ns = 0
     media = MediaSettings(url=str(path), pace="max")
     reader = MediaFile(path.name, media, ManualClock(), rate_hz=settings.rate_hz)
     with reader.read() as items:
         for item in items:
             if not isinstance(item, AudioChunk | VideoFrame):
                 continue
-            while takes and takes[0].start_ns < item.start_ns + _CHUNK_NS:
+            while takes and takes[0].wanted.start_ns < item.start_ns + _CHUNK_NS:
                 is_open.append(takes.pop(0))
             for take in is_open:
                 take.add(item)
-            done = [take for take in is_open if take.is_past(item.start_ns)]
-            is_open = [take for take in is_open if not take.is_past(item.start_ns)]
+            newest_ns = max(newest_ns, item.start_ns)
+            if item.start_ns + _CHUNK_NS < newest_ns and any(one.has(item) for one in past):
+                raise SourceError(_apart(path))
+            done = [take for take in is_open if take.wanted.ends_by(item.start_ns - _CHUNK_NS)]
+            is_open = [take for take in is_open if take not in done]
             for take in done:
+                past.append(take.wanted)
                 yield take.nth, take.piece()
             if not takes and not is_open:
                 return
     for take in is_open + takes:
         yield take.nth, take.piece()
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """Which items belong to a span."""
+
+    start_ns: int
+    end_ns: int | None
+    settings: PieceSettings
+
+    def has(self, item: AudioChunk | VideoFrame) -> bool:
+        """Whether some of it is inside, and kept."""
+        if self.ends_by(item.start_ns):
+            return False
+        if isinstance(item, AudioChunk):
+            return self.settings.sound is not None and item.end_ns > self.start_ns
+        return self.settings.pictures is not None and item.start_ns >= self.start_ns
+
+    def ends_by(self, at_ns: int) -> bool:
+        """Whether it is over then."""
+        return self.end_ns is not None and self.end_ns <= at_ns
 
 
 class _Take:
@@ -199,8 +246,7 @@ class _Take:
         self, nth: int, span: Span | None, settings: PieceSettings, feature: LogMel | None
     ) -> None:
         self.nth = nth
-        self.start_ns = span.start_ns if span else 0
-        self._end_ns = span.end_ns if span else None
+        self.wanted = _Wanted(span.start_ns if span else 0, span.end_ns if span else None, settings)
         self._settings = settings
         self._feature = feature
         self._chunks: list[AudioChunk] = []
@@ -212,17 +258,12 @@ class _Take:
 
     def add(self, item: AudioChunk | VideoFrame) -> None:
         """Take it where it lies inside."""
-        if self._ends_by(item.start_ns):
+        if not self.wanted.has(item):
             return
         if isinstance(item, AudioChunk):
-            if self._settings.sound and item.end_ns > self.start_ns:
-                self._chunks.append(item)
-        elif self._settings.pictures and item.start_ns >= self.start_ns:
+            self._chunks.append(item)
+        elif self._settings.pictures is not None:
             self._see(item, self._settings.pictures)
-
-    def is_past(self, at_ns: int) -> bool:
-        """Whether nothing that follows an item at `at_ns` can be inside."""
-        return self._ends_by(at_ns - _CHUNK_NS)
 
     def piece(self) -> Piece:
         """All of it."""
@@ -240,11 +281,8 @@ class _Take:
         log_mel = self._feature(torch.from_numpy(samples)).numpy().astype(np.float16)
         return Piece(log_mel, _runs(_frames_heard(heard, self._feature)), seen, at_ns)
 
-    def _ends_by(self, at_ns: int) -> bool:
-        return self._end_ns is not None and self._end_ns <= at_ns
-
     def _see(self, frame: VideoFrame, settings: PictureSettings) -> None:
-        since_ns = frame.start_ns - self.start_ns
+        since_ns = frame.start_ns - self.wanted.start_ns
         slot = (since_ns + _EARLY_NS) * settings.fps // NS_PER_SEC
         if slot > self._slot:
             self._slot = slot
@@ -258,12 +296,13 @@ class _Take:
         """[n] from the start of the span to its end, and which of them were heard."""
         if not self._chunks:
             return np.zeros(0, np.float32), np.zeros(0, np.bool_)
-        rate_hz = self._settings.rate_hz
-        end_ns = self._end_ns if self._end_ns is not None else self._chunks[-1].end_ns
-        n_samples = ns_to_samples(end_ns - self.start_ns, rate_hz)
+        rate_hz, start_ns = self._settings.rate_hz, self.wanted.start_ns
+        end_ns = self.wanted.end_ns
+        end_ns = self._chunks[-1].end_ns if end_ns is None else end_ns
+        n_samples = ns_to_samples(end_ns - start_ns, rate_hz)
         samples, heard = np.zeros(n_samples, np.float32), np.zeros(n_samples, np.bool_)
         for chunk in self._chunks:
-            at = ns_to_samples(chunk.start_ns - self.start_ns, rate_hz)
+            at = ns_to_samples(chunk.start_ns - start_ns, rate_hz)
             inside = chunk.samples[max(0, -at) : max(0, n_samples - at)]
             at = max(0, at)
             samples[at : at + inside.size] = inside
@@ -285,6 +324,24 @@ def _reached_ns(path: Path, kind: StreamKind, until_ns: int) -> int:
             if reached_ns >= until_ns:
                 break
     return reached_ns
+
+
+def _replayed_ns(path: Path) -> int:
+    """Where the last of it ends, or starts if it is a picture, when it is replayed."""
+    reader = MediaFile(path.name, MediaSettings(url=str(path), pace="max"), ManualClock())
+    end_ns = 0
+    with reader.read() as items:
+        for item in items:
+            if isinstance(item, AudioChunk):
+                end_ns = max(end_ns, item.end_ns)
+            elif isinstance(item, VideoFrame):
+                end_ns = max(end_ns, item.start_ns)
+    return end_ns
+
+
+def _apart(path: Path) -> str:
+    how = "`ffmpeg -i IN -c copy OUT` puts them beside each other"
+    return f"{path}: sound and pictures of one time lie more than 10 s apart in the file; {how}"
 
 
 def _small(image: Image, settings: PictureSettings) -> Bytes:

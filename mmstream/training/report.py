@@ -34,7 +34,7 @@ class RowSource:
     """What the pictures of a row, or of several as one, are drawn from."""
 
     history: Sequence[EpochRecord]
-    """None: these are several rows as one."""
+    """Empty: these are several rows as one."""
     best_epoch: int
     """Whose weights were kept, from 0."""
     predictions: Mapping[str, Predictions]

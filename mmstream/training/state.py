@@ -4,7 +4,9 @@ It is written beside itself and renamed, so that a crash leaves the one before. 
 random numbers is in it: what a step draws follows from the seed and the step's number.
 """
 
-from collections.abc import Mapping
+import fcntl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -21,6 +23,7 @@ from mmstream.training.history import ModalityRecord
 from mmstream.training.schedule import Best
 
 _KEY: Final = "position"
+_LOCK: Final = ".lock"
 
 
 class Sums(Settings):
@@ -72,6 +75,23 @@ class State:
     """On the CPU; none where it is finished."""
 
 
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """No other process works in `folder` meanwhile; it is made if it is not there.
+
+    Raises:
+        ConfigError: another one does.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / _LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            msg = f"{folder}: another process works there; wait for it, or take another --out"
+            raise ConfigError(msg) from None
+        yield
+
+
 def save(path: Path, state: State) -> None:
     """Write it."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -81,7 +101,7 @@ def save(path: Path, state: State) -> None:
     beside.replace(path)
 
 
-def load(path: Path, begun: str) -> State:
+def load(path: Path, begun: str, *, only_position: bool = False) -> State:
     """What `save` wrote; the beginning, where nothing is there.
 
     Raises:
@@ -92,7 +112,8 @@ def load(path: Path, begun: str) -> State:
     try:
         with safe_open(path, framework="pt") as file:
             position = Position.model_validate_json(file.metadata()[_KEY])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            names = () if only_position else file.keys()
+            tensors = {name: file.get_tensor(name) for name in names}
     except (OSError, SafetensorError, KeyError, TypeError, ValidationError):
         msg = f"{path}: not the state of a training; remove {path.parent} to begin anew"
         raise ConfigError(msg) from None

@@ -62,10 +62,17 @@ def tried(
     asked, noise = trial.condition, corpus.noise
     noises = noise["test"].items if noise and asked.snr_db is not None else ()
     about = [f"{item.key} {item.annotation}" for item in (*corpus.examples["test"].items, *noises)]
-    how = f"{sorted(asked.hidden)} {asked.snr_db} {asked.swapped} {trained.settings.seed}"
-    digest = hashed(trained.id, how, *about)[:16]
+    how = f"{sorted(asked.hidden)} {asked.snr_db} {asked.swapped}"
     paths = {
-        task: folder / f"{file_name(task)}.{file_name(trial.name)}.{digest}.safetensors"
+        task: folder
+        / ".".join(
+            (
+                file_name(task),
+                file_name(trial.name),
+                hashed(trained.id, how, task, *about)[:16],  # two tasks may be one as file names
+                "safetensors",
+            )
+        )
         for task in ([asked.swapped] if asked.swapped else tasks_of(trained.settings.model))
     }
     if all(path.exists() for path in paths.values()):
