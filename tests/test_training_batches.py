@@ -20,8 +20,11 @@ from mmstream.training.batches import (
     AugmentSettings,
     Collator,
     Masks,
+    Mix,
+    Roll,
     Shift,
     Swapped,
+    augmented,
     frame_statistics,
     loader,
     tasks_of,
@@ -65,6 +68,15 @@ def example(
 
 def noise(n: int, seed: int = 0) -> Floats:
     return np.random.default_rng(seed).normal(0, 0.1, n).astype(np.float32)
+
+
+def _moved(up: int) -> list[float]:
+    return [min(max(0.0, band - up), 7.0) for band in range(8)]
+
+
+def _share(of: Floats, by: Floats) -> float:
+    energy = float((by * by).sum())
+    return float((of * by).sum()) / energy if energy else 0.0
 
 
 def images(n: int, seed: int = 0) -> Bytes:
@@ -162,6 +174,108 @@ def test_pictures_move_everywhere() -> None:
     moved = [Shift(1, seed=0, epoch=0)(example(n, None, spot)).pictures for n in range(200)]
     places = {tuple(np.argwhere(one[0, ..., 0] == 200)[0].tolist()) for one in moved}
     assert places == {(row, column) for row in (1, 2, 3) for column in (1, 2, 3)}
+
+
+@given(n=st.integers(1, 40), index=st.integers(0, 1000), is_log_mel=st.booleans())
+def test_sound_is_turned_round_and_nothing_of_it_lost(
+    *, n: int, index: int, is_log_mel: bool
+) -> None:
+    sound = np.arange(n, dtype=np.float32)
+    whole = np.stack((sound, -sound), axis=1) if is_log_mel else sound
+    one = example(index, whole)
+    one.heard[:] = sound != n // 2
+    turned = Roll(seed=0, epoch=3)(one)
+    first = turned.sound[:, 0] if is_log_mel else turned.sound
+    np.testing.assert_array_equal(first, (sound + first[0]) % n)
+    assert turned.sound.shape == whole.shape
+    np.testing.assert_array_equal(turned.heard, first != n // 2)
+    np.testing.assert_array_equal(Roll(seed=0, epoch=3)(one).sound, turned.sound)
+
+
+def test_sound_is_turned_anew_in_every_epoch_but_not_beside_pictures() -> None:
+    sound = np.arange(4, dtype=np.float32)
+    begins = {Roll(seed=0, epoch=n)(example(5, sound)).sound[0] for n in range(60)}
+    assert begins == set(sound)
+    assert not len(Roll(seed=0, epoch=0)(example(5)).sound)
+    with pytest.raises(ConfigError, match=r"augment\.roll: is for sound alone"):
+        Roll(seed=0, epoch=0)(example(5, sound, images(2)))
+
+
+def test_sounds_are_mixed_with_less_of_another(tmp_path: Path) -> None:
+    examples = world.corpus(tmp_path).examples["train"]
+    rolled = [[np.roll(one.sound, n, axis=0) for n in range(len(one.sound))] for one in examples]
+    shares, partners = [], []
+    for epoch in range(40):
+        one = examples[4]
+        mixture = Mix(examples, 0.5, seed=0, epoch=epoch)(one)
+        assert mixture.annotation == one.annotation
+        # Least squares: which of all there are, turned round, and how much of it.
+        tries = [
+            (float(np.abs(mixture.sound - one.sound - share * (other - one.sound)).max()), share, n)
+            for n, turns in enumerate(rolled)
+            for other in turns
+            for share in [_share(mixture.sound - one.sound, other - one.sound)]
+        ]
+        error, share, partner = min(tries)
+        assert error < 1e-4
+        shares.append(share)
+        partners.append(partner)
+        again = Mix(examples, 0.5, seed=0, epoch=epoch)(one)
+        np.testing.assert_array_equal(again.sound, mixture.sound)
+    assert min(shares) > -1e-4
+    assert max(shares) < 0.5 + 1e-4
+    assert max(shares) > 0.3
+    assert len(set(partners)) > 10
+
+
+def test_what_is_mixed_may_be_of_another_length(tmp_path: Path) -> None:
+    examples = world.corpus(tmp_path).examples["train"]
+    for n in (1, 5, 20):
+        sound = np.zeros((n, world.N_BANDS), np.float32)
+        mixture = Mix(examples, 0.5, seed=0, epoch=0)(example(7, sound))
+        assert mixture.sound.shape == sound.shape
+        assert mixture.sound.dtype == np.float32
+        assert mixture.heard.all()
+    assert not len(Mix(examples, 0.5, seed=0, epoch=0)(example(7)).sound)
+
+
+def test_what_is_not_heard_of_either_is_not_heard_of_the_mixture(tmp_path: Path) -> None:
+    examples = world.corpus(tmp_path).examples["train"]
+    one = example(7, np.zeros((8, world.N_BANDS), np.float32))
+    one.heard[3] = False
+    assert Mix(examples, 0.5, seed=0, epoch=0)(one).heard.tolist() == [n != 3 for n in range(8)]
+
+
+@given(st.integers(0, 12), st.integers(0, 1000))
+def test_bands_are_moved_and_the_outermost_repeated(n_most: int, index: int) -> None:
+    masks = Masks(AugmentSettings(shift_bands=n_most), torch.zeros(8), seed=0, epoch=1)
+    frames = torch.arange(8.0).repeat(1, 5, 1)
+    masks(frames, [index], [5])
+    up = next(n for n in range(-n_most, n_most + 1) if _moved(n) == frames[0, 0].tolist())
+    assert abs(up) <= n_most
+    assert frames.tolist() == [[_moved(up)] * 5]
+    again = torch.arange(8.0).repeat(1, 5, 1)
+    masks(again, [index], [5])
+    assert torch.equal(again, frames)
+
+
+def test_bands_are_moved_everywhere_but_only_those_of_log_mel() -> None:
+    masks = Masks(AugmentSettings(shift_bands=2), torch.zeros(8), seed=0, epoch=1)
+    frames = torch.arange(8.0).repeat(99, 1, 1)
+    masks(frames, range(99), [1] * 99)
+    assert {tuple(row) for row in frames[:, 0].tolist()} == {tuple(_moved(n)) for n in range(-2, 3)}
+    cepstral = model("audio").model_dump()
+    cepstral["audio"]["front_end"] = {"type": "mfcc", "n_mels": 8, "n_mfcc": 8}
+    with pytest.raises(ConfigError, match=r"augment\.shift_bands: moves log-mel energies"):
+        Collator(MmtSettings.model_validate(cepstral), masks=masks)
+
+
+def test_only_what_is_asked_for_is_changed(tmp_path: Path) -> None:
+    examples = world.corpus(tmp_path).examples["train"]
+    assert augmented(AugmentSettings(), examples, seed=0, epoch=0) == []
+    every = AugmentSettings(roll=True, mix=0.3, shift_pixels=1)
+    changes = augmented(every, examples, seed=0, epoch=0)
+    assert [type(change) for change in changes] == [Shift, Mix, Roll]
 
 
 @given(st.integers(0, 30), st.integers(0, 1000))

@@ -138,9 +138,7 @@ def test_what_leaks_between_splits_and_what_is_there_twice(tmp_path: Path, data_
         ("m.csv", "path,split,\na,train,x\n", "2: a column without a name: unknown column"),
         ("m.csv", "path,split\na\0b,train\n", "2: path: 'a\\x00b' cannot be read"),
         ("m.csv", "path,split\n~ghost/a,train\n", "2: path: '~ghost/a' cannot be read: Could"),
-        pytest.param(
-            "m.csv", f"path,split\n{'a' * 300},train\n", "2: path: ", id="long"
-        ),
+        pytest.param("m.csv", f"path,split\n{'a' * 300},train\n", "2: path: ", id="long"),
         ("m.csv", "path,split\nloop,train\n", "2: path: "),
         (
             "m.csv",

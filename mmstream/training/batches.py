@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mmstream.config import Settings
 from mmstream.errors import ConfigError, ScorerError
-from mmstream.features.audio import Feature, StftSettings
+from mmstream.features.audio import Feature, LogMel, StftSettings
 from mmstream.models.heads import ClassifierSettings
 from mmstream.models.mmt import ANSWER, Inputs, MmtSettings
 from mmstream.training.dataset import Example, ExampleDataset, shuffled, targets
@@ -27,12 +27,23 @@ Change = Callable[[Example], Example]
 
 _AT_ONCE: Final = 8
 """Sounds whose features are taken together: of 64 at once each takes up to 4 times as long."""
-_SHIFT, _MASK = 2, 3  # purposes, as in mmstream.training.noise
+_SHIFT, _MASK, _ROLL, _MIX = 2, 3, 4, 5  # purposes, as in mmstream.training.noise
 
 
 class AugmentSettings(Settings):
     """Changes to training examples that leave their labels true."""
 
+    roll: bool = False
+    """Whether a sound begins anywhere in itself, and its beginning follows its end (after the
+    random delays of Piczak 2015, Environmental sound classification with convolutional neural
+    networks). For sounds without pictures."""
+    mix: float = Field(default=0.0, ge=0)
+    """Alpha: of a sound there stays the share lambda or 1 - lambda, whichever is more, drawn from
+    Beta(alpha, alpha), and the rest is another's (Zhang et al. 2018, mixup, section 2; labels are
+    not mixed: that of the larger share stays). 0: none."""
+    shift_bands: int = Field(default=0, ge=0)
+    """How far log-mel energies are moved to higher or lower bands, at most: another pitch
+    (Salamon and Bello 2017 change theirs in the samples). The outermost band is repeated."""
     n_masks: int = Field(default=0, ge=0)
     """Of time, and as many of frequency, after Park et al. 2019 (SpecAugment), section 2."""
     widest_time: float = Field(default=0.2, gt=0, le=1)
@@ -80,9 +91,62 @@ class Shift:
         return replace(example, pictures=moved)
 
 
+class Roll:
+    """Turns the sound of an example round in time, as if it were a loop."""
+
+    def __init__(self, *, seed: int, epoch: int) -> None:
+        """By any number of samples or frames."""
+        self._seed = (_ROLL, seed, epoch)
+
+    def __call__(self, example: Example) -> Example:
+        """The example, turned; one without sound as it is.
+
+        Raises:
+            ConfigError: it has pictures, which would no longer go with it.
+        """
+        if len(example.pictures):
+            msg = "augment.roll: is for sound alone, and this data has pictures"
+            raise ConfigError(msg)
+        if not len(example.sound):
+            return example
+        rng = np.random.default_rng((*self._seed, example.index))
+        n = int(rng.integers(len(example.sound)))
+        sound, heard = np.roll(example.sound, n, axis=0), np.roll(example.heard, n)
+        return replace(example, sound=sound, heard=heard)
+
+
+class Mix:
+    """Mixes the sound of an example with another's; what it means says `AugmentSettings`."""
+
+    def __init__(self, others: ExampleDataset, alpha: float, *, seed: int, epoch: int) -> None:
+        """With one of `others`."""
+        self._others = others
+        self._alpha = alpha
+        self._seed = (_MIX, seed, epoch)
+
+    def __call__(self, example: Example) -> Example:
+        """The mixture, as long as `example`, or that where one of the two has no sound.
+
+        The other one begins anywhere in itself, and over again where it ends.
+        """
+        rng = np.random.default_rng((*self._seed, example.index))
+        other = self._others[int(rng.integers(len(self._others)))]
+        if not len(example.sound) or not len(other.sound):
+            return example
+        share = float(rng.beta(self._alpha, self._alpha))
+        share = max(share, 1 - share)
+        start, n_other = int(rng.integers(len(other.sound))), len(other.sound)
+        at = np.arange(start, start + len(example.sound)) % n_other
+        return replace(
+            example,
+            sound=np.float32(share) * example.sound + np.float32(1 - share) * other.sound[at],
+            heard=example.heard & other.heard[at],
+        )
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Masks:
-    """Hides stretches of time and bands of frequency from features."""
+    """Moves features to other bands, then hides stretches of time and bands of frequency."""
 
     settings: AugmentSettings
     fill: Tensor
@@ -91,10 +155,13 @@ class Masks:
     epoch: int
 
     def __call__(self, frames: Tensor, indices: Sequence[int], lengths: Sequence[int]) -> None:
-        """Mask [b, t, f] in place, of which `lengths` [b] frames are there."""
-        n_bands = frames.shape[2]
+        """Change [b, t, f] in place, of which `lengths` [b] frames are there."""
+        n_bands, n_most = frames.shape[2], self.settings.shift_bands
         for row, index, n_frames in zip(frames, indices, lengths, strict=True):
             rng = np.random.default_rng((_MASK, self.seed, self.epoch, index))
+            if n_most:
+                up = int(rng.integers(-n_most, n_most + 1))
+                row.copy_(row[:, (torch.arange(n_bands) - up).clamp(0, n_bands - 1)])
             n_longest = int(self.settings.widest_time * n_frames)
             n_widest = min(self.settings.widest_bands, n_bands)
             for _ in range(self.settings.n_masks):
@@ -102,6 +169,20 @@ class Masks:
                 row[start:end] = self.fill
                 low, high = _stretch(n_widest, n_bands, rng)
                 row[:, low:high] = self.fill[low:high]
+
+
+def augmented(
+    settings: AugmentSettings, examples: ExampleDataset, *, seed: int, epoch: int
+) -> list[Change]:
+    """What is done to each of `examples` in that epoch, before its features are taken."""
+    changes: list[Change] = []
+    if settings.shift_pixels:
+        changes.append(Shift(settings.shift_pixels, seed=seed, epoch=epoch))
+    if settings.mix:
+        changes.append(Mix(examples, settings.mix, seed=seed, epoch=epoch))
+    if settings.roll:
+        changes.append(Roll(seed=seed, epoch=epoch))
+    return changes
 
 
 class Collator:
@@ -121,6 +202,9 @@ class Collator:
             words: what reads; None where the model reads nothing.
             changes: made to each example first, in order.
             masks: laid over the frames of the sound.
+
+        Raises:
+            ConfigError: `masks` move bands, and the model takes no log-mel energies.
         """
         self._modalities = model.fusion.modalities
         self._tasks = tasks_of(model)
@@ -128,6 +212,9 @@ class Collator:
         self._changes = tuple(changes)
         self._masks = masks
         self._front: Feature | None = model.audio.front_end.build() if model.audio else None
+        if masks and masks.settings.shift_bands and not isinstance(self._front, LogMel):
+            msg = "augment.shift_bands: moves log-mel energies, and model.audio takes none"
+            raise ConfigError(msg)
 
     def __call__(self, examples: Sequence[Example]) -> Batch:
         """The batch of at least one example.

@@ -26,7 +26,7 @@ from mmstream.training.batches import (
     Change,
     Collator,
     Masks,
-    Shift,
+    augmented,
     frame_statistics,
     loader,
 )
@@ -285,10 +285,11 @@ class _Run:
                 )
             )
         masks = None
-        if epoch is not None and augment.shift_pixels:
-            changes.append(Shift(augment.shift_pixels, seed=settings.seed, epoch=epoch))
-        if epoch is not None and augment.n_masks and isinstance(encoder, AudioEncoder):
-            masks = Masks(augment, encoder.mean.cpu(), seed=settings.seed, epoch=epoch)
+        if epoch is not None:
+            examples, seed = self._corpus.examples[split], settings.seed
+            changes += augmented(augment, examples, seed=seed, epoch=epoch)
+            if isinstance(encoder, AudioEncoder) and (augment.n_masks or augment.shift_bands):
+                masks = Masks(augment, encoder.mean.cpu(), seed=seed, epoch=epoch)
         return Collator(settings.model, self._words, changes, masks)
 
     def _standardise(self) -> None:
