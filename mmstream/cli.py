@@ -342,7 +342,7 @@ def _evaluate_model(
     from mmstream.pipelines.evaluate import check_outputs, writing
 
     files = [file for file in (json_file, png_file) if file is not None]
-    check_outputs(files, [manifest])
+    check_outputs(files, [manifest, *(path for path in checkpoint.rglob("*") if path.is_file())])
     said = recipe.run(checkpoint, manifest, media)
     typer.echo(recipe.table(said, as_markdown=as_markdown))
     if json_file is not None:

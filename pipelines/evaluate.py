@@ -117,7 +117,7 @@ def check_outputs(files: Sequence[Path], inputs: Sequence[Path]) -> None:
     """
     for i, file in enumerate(files):
         if any(_is_same(file, other) for other in inputs):
-            msg = f"{file}: is the truth itself, or a recording; allowed: another file"
+            msg = f"{file}: is read here, as truth, recording or model; allowed: another file"
             raise ConfigError(msg)
         if any(_is_same(file, other) for other in files[:i]):
             msg = f"{file}: is asked for twice; allowed: another file"

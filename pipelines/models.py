@@ -12,7 +12,7 @@ from mmstream.config import Settings
 from mmstream.errors import ConfigError, MmstreamError
 from mmstream.models import checkpoint
 from mmstream.models.checkpoint import CARD, CONFIG, WEIGHTS, Checkpoint, Identity
-from mmstream.models.mmt import Mmt, MmtSettings
+from mmstream.models.mmt import MmtSettings, rebuilt
 from mmstream.pipelines.evaluate_model import checkpoint_in
 from mmstream.training.results import aligned
 
@@ -49,7 +49,7 @@ def read(folder: Path) -> Found:
     found = checkpoint.read(
         folder, MmtSettings, task=identity.task, rate_hz=identity.rate_hz, untrained="allow"
     )
-    model = Mmt(found.settings)
+    model = rebuilt(found.settings)
     found.fill(model)
     n_parameters = sum(weight.numel() for weight in model.parameters())
     return Found(found, n_parameters, (folder / WEIGHTS).stat().st_size)

@@ -105,6 +105,18 @@ def test_another_rate_of_the_sound_is_refused(
     assert "16000" in said
 
 
+def test_figures_are_not_written_over_the_model(
+    trained: Path, tmp_path: Path, data_dir: Path
+) -> None:
+    config = trained / "best" / "config.json"
+    text = config.read_text("utf-8")
+    asked = ["evaluate", str(trained), "--manifest", str(manifest(tmp_path, LAST))]
+    said = CliRunner().invoke(app, [*asked, "--media", str(data_dir), "--json", str(config)])
+    assert isinstance(said.exception, ConfigError)
+    assert f"{config}: is read here" in str(said.exception)
+    assert config.read_text("utf-8") == text
+
+
 def test_a_full_disk_is_said(
     trained: Path, tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

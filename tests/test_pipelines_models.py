@@ -56,6 +56,16 @@ def test_info_says_what_a_model_is(tmp_path: Path) -> None:
     assert "accuracy 0.9" in shown.output
 
 
+def test_a_model_that_only_names_a_pretrained_one_is_not_looked_for(tmp_path: Path) -> None:
+    saved(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text("utf-8"))
+    named = tmp_path / "of_others"
+    config["settings"]["audio"] = {"type": "pretrained", "weights": str(named), "n_dims": 8}
+    (tmp_path / "config.json").write_text(json.dumps(config), "utf-8")
+    with pytest.raises(ScorerError, match=f"audio: the checkpoint names '{named}' and does not"):
+        models.read(tmp_path)
+
+
 def test_list_has_a_line_for_each_model_and_for_each_that_is_damaged(tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
         saved(tmp_path / name / "best", trained=name != "b")

@@ -30,6 +30,7 @@ from mmstream.training.batches import (
     tasks_of,
 )
 from mmstream.training.dataset import UNKNOWN, Example, ExampleDataset
+from mmstream.training.loop import train
 from mmstream.training.manifest import Annotation, Label
 from mmstream.training.shards import Shards
 
@@ -68,10 +69,6 @@ def example(
 
 def noise(n: int, seed: int = 0) -> Floats:
     return np.random.default_rng(seed).normal(0, 0.1, n).astype(np.float32)
-
-
-def _moved(up: int) -> list[float]:
-    return [min(max(0.0, band - up), 7.0) for band in range(8)]
 
 
 def _share(of: Floats, by: Floats) -> float:
@@ -203,7 +200,8 @@ def test_sound_is_turned_anew_in_every_epoch_but_not_beside_pictures() -> None:
 
 def test_sounds_are_mixed_with_less_of_another(tmp_path: Path) -> None:
     examples = world.corpus(tmp_path).examples["train"]
-    rolled = [[np.roll(one.sound, n, axis=0) for n in range(len(one.sound))] for one in examples]
+    sounds = [examples[n].sound for n in range(len(examples))]
+    rolled = [[np.roll(one, n, axis=0) for n in range(len(one))] for one in sounds]
     shares, partners = [], []
     for epoch in range(40):
         one = examples[4]
@@ -246,36 +244,18 @@ def test_what_is_not_heard_of_either_is_not_heard_of_the_mixture(tmp_path: Path)
     assert Mix(examples, 0.5, seed=0, epoch=0)(one).heard.tolist() == [n != 3 for n in range(8)]
 
 
-@given(st.integers(0, 12), st.integers(0, 1000))
-def test_bands_are_moved_and_the_outermost_repeated(n_most: int, index: int) -> None:
-    masks = Masks(AugmentSettings(shift_bands=n_most), torch.zeros(8), seed=0, epoch=1)
-    frames = torch.arange(8.0).repeat(1, 5, 1)
-    masks(frames, [index], [5])
-    up = next(n for n in range(-n_most, n_most + 1) if _moved(n) == frames[0, 0].tolist())
-    assert abs(up) <= n_most
-    assert frames.tolist() == [[_moved(up)] * 5]
-    again = torch.arange(8.0).repeat(1, 5, 1)
-    masks(again, [index], [5])
-    assert torch.equal(again, frames)
-
-
-def test_bands_are_moved_everywhere_but_only_those_of_log_mel() -> None:
-    masks = Masks(AugmentSettings(shift_bands=2), torch.zeros(8), seed=0, epoch=1)
-    frames = torch.arange(8.0).repeat(99, 1, 1)
-    masks(frames, range(99), [1] * 99)
-    assert {tuple(row) for row in frames[:, 0].tolist()} == {tuple(_moved(n)) for n in range(-2, 3)}
-    cepstral = model("audio").model_dump()
-    cepstral["audio"]["front_end"] = {"type": "mfcc", "n_mels": 8, "n_mfcc": 8}
-    with pytest.raises(ConfigError, match=r"augment\.shift_bands: moves log-mel energies"):
-        Collator(MmtSettings.model_validate(cepstral), masks=masks)
-
-
 def test_only_what_is_asked_for_is_changed(tmp_path: Path) -> None:
     examples = world.corpus(tmp_path).examples["train"]
     assert augmented(AugmentSettings(), examples, seed=0, epoch=0) == []
     every = AugmentSettings(roll=True, mix=0.3, shift_pixels=1)
     changes = augmented(every, examples, seed=0, epoch=0)
     assert [type(change) for change in changes] == [Shift, Mix, Roll]
+
+
+def test_a_training_changes_its_examples(tmp_path: Path) -> None:
+    settings = world.settings(augment={"roll": True})
+    with pytest.raises(ConfigError, match=r"augment\.roll: is for sound alone"):
+        train(settings, world.corpus(tmp_path / "shards"), tmp_path / "run")
 
 
 @given(st.integers(0, 30), st.integers(0, 1000))

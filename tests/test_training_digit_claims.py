@@ -16,7 +16,7 @@ from mmstream.training.digits import DigitSettings, written
 
 
 def few(data_dir: Path, **changes: object) -> DigitClaimSettings:
-    sizes = {"data": data_dir, "n_train": 100, "n_val": 50, "n_test": 70}
+    sizes = {"data": data_dir, "n_train": 100, "n_claims": 130, "n_val": 50, "n_test": 70}
     return DigitClaimSettings.model_validate(sizes | changes)
 
 
@@ -43,7 +43,7 @@ def test_splits_share_no_recording_and_a_seed_says_it_all(tmp_path: Path, data_d
     data = read_digit_claims(few(data_dir), tmp_path / "a")
     again = read_digit_claims(few(data_dir), tmp_path / "b")
     other = read_digit_claims(few(data_dir, seed=1), tmp_path / "a")
-    assert [len(data[split]) for split in ("train", "val", "test")] == [100, 50, 70]
+    assert [len(data[split]) for split in ("train", "val", "test")] == [130, 50, 70]
     groups = {split: {item.annotation.group for item in each.items} for split, each in data.items()}
     takes = {split: {int(name.split("_")[2]) for name in groups[split]} for split in groups}
     assert takes["test"] <= set(range(5))

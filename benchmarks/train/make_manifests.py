@@ -6,12 +6,12 @@
 around the middle of the word as `alignments.tsv` has it; all words of a sentence are one group.
 `grid_speakers.csv`: the same of one sentence each of ten others. Nobody aligned these, so a word
 stands where it is on average in the sentences of speaker 1, counted from the first sound to the
-last. `esc10_foldK.csv`: fold K is test, the next one val, the other three train.
+last. `esc10_foldK.csv`: fold K is test, about half of the next one val, all else train.
 """
 
 import csv
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
@@ -27,8 +27,9 @@ N_FOLDS: Final = 5
 TASKS: Final[Mapping[str, int]] = {"colour": 1, "letter": 3, "digit": 4}
 """Which word of a sentence, from 0."""
 
-_SPLITS: Final = ("test", "val")
-"""Of a fold, and of the next; train of all others."""
+N_JUDGED: Final = 4
+"""Of the 8 clips that a fold of ESC-10 has of a class, at most so many are val."""
+
 _WORDS: Final = ("command", "color", "preposition", "letter", "digit", "adverb")
 _SILENCES: Final = {"sil", "sp"}
 _FLOOR: Final = 0.1
@@ -108,13 +109,30 @@ def grid_speakers(data: Path, sentences: Mapping[str, tuple[Word, ...]]) -> Iter
 
 def esc10(data: Path, fold: int) -> Iterator[Row]:
     """All of ESC-10."""
-    for row in _rows(data / "esc10" / "labels.tsv"):
-        place = (int(row["fold"]) - fold) % N_FOLDS
-        split = _SPLITS[place] if place < len(_SPLITS) else "train"
+    rows = list(_rows(data / "esc10" / "labels.tsv"))
+    judged = _judged(row for row in rows if int(row["fold"]) == fold % N_FOLDS + 1)
+    for row in rows:
+        group = _group(row)
+        split = "val" if group in judged else "test" if int(row["fold"]) == fold else "train"
         path = f"esc10/audio/{row['file']}"
-        # Several clips may be cut out of one recording; a fold has all of them.
-        group = "-".join(row["file"].split("-")[:2])
         yield Row(path, "", "", f"sound={row['class']}", "", split, group)
+
+
+def _judged(rows: Iterable[Mapping[str, str]]) -> frozenset[str]:
+    """Groups of a fold that are val: of each class as many clips as fit `N_JUDGED`."""
+    sizes = Counter((row["class"], _group(row)) for row in rows)
+    n_judged: Counter[str] = Counter()
+    judged = set()
+    for (name, group), n in sorted(sizes.items()):
+        if n_judged[name] + n <= N_JUDGED:
+            n_judged[name] += n
+            judged.add(group)
+    return frozenset(judged)
+
+
+def _group(row: Mapping[str, str]) -> str:
+    # Several clips may be cut out of one recording; a fold has all of them.
+    return "-".join(row["file"].split("-")[:2])
 
 
 def write(path: Path, rows: Iterable[Row]) -> None:

@@ -263,6 +263,21 @@ class Mmt(nn.Module):
             raise ScorerError(msg)
 
 
+def rebuilt(settings: MmtSettings) -> Mmt:
+    """The model that a checkpoint describes, before its weights are filled in.
+
+    Raises:
+        ScorerError: it only names a pretrained encoder, which would have to be looked for on this
+            machine or on the hub.
+    """
+    for modality in settings.fusion.modalities:
+        part = getattr(settings, modality)
+        if part.type == "pretrained" and part.files is None:
+            msg = f"{modality}: the checkpoint names {part.weights!r} and does not describe it"
+            raise ScorerError(msg)
+    return Mmt(settings)
+
+
 # The library of pretrained encoders takes seconds to import, and most models have none.
 
 

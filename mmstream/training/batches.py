@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mmstream.config import Settings
 from mmstream.errors import ConfigError, ScorerError
-from mmstream.features.audio import Feature, LogMel, StftSettings
+from mmstream.features.audio import Feature, StftSettings
 from mmstream.models.heads import ClassifierSettings
 from mmstream.models.mmt import ANSWER, Inputs, MmtSettings
 from mmstream.training.dataset import Example, ExampleDataset, shuffled, targets
@@ -41,9 +41,6 @@ class AugmentSettings(Settings):
     """Alpha: of a sound there stays the share lambda or 1 - lambda, whichever is more, drawn from
     Beta(alpha, alpha), and the rest is another's (Zhang et al. 2018, mixup, section 2; labels are
     not mixed: that of the larger share stays). 0: none."""
-    shift_bands: int = Field(default=0, ge=0)
-    """How far log-mel energies are moved to higher or lower bands, at most: another pitch
-    (Salamon and Bello 2017 change theirs in the samples). The outermost band is repeated."""
     n_masks: int = Field(default=0, ge=0)
     """Of time, and as many of frequency, after Park et al. 2019 (SpecAugment), section 2."""
     widest_time: float = Field(default=0.2, gt=0, le=1)
@@ -146,7 +143,7 @@ class Mix:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Masks:
-    """Moves features to other bands, then hides stretches of time and bands of frequency."""
+    """Hides stretches of time and bands of frequency from features."""
 
     settings: AugmentSettings
     fill: Tensor
@@ -155,13 +152,10 @@ class Masks:
     epoch: int
 
     def __call__(self, frames: Tensor, indices: Sequence[int], lengths: Sequence[int]) -> None:
-        """Change [b, t, f] in place, of which `lengths` [b] frames are there."""
-        n_bands, n_most = frames.shape[2], self.settings.shift_bands
+        """Mask [b, t, f] in place, of which `lengths` [b] frames are there."""
+        n_bands = frames.shape[2]
         for row, index, n_frames in zip(frames, indices, lengths, strict=True):
             rng = np.random.default_rng((_MASK, self.seed, self.epoch, index))
-            if n_most:
-                up = int(rng.integers(-n_most, n_most + 1))
-                row.copy_(row[:, (torch.arange(n_bands) - up).clamp(0, n_bands - 1)])
             n_longest = int(self.settings.widest_time * n_frames)
             n_widest = min(self.settings.widest_bands, n_bands)
             for _ in range(self.settings.n_masks):
@@ -202,9 +196,6 @@ class Collator:
             words: what reads; None where the model reads nothing.
             changes: made to each example first, in order.
             masks: laid over the frames of the sound.
-
-        Raises:
-            ConfigError: `masks` move bands, and the model takes no log-mel energies.
         """
         self._modalities = model.fusion.modalities
         self._tasks = tasks_of(model)
@@ -212,9 +203,6 @@ class Collator:
         self._changes = tuple(changes)
         self._masks = masks
         self._front: Feature | None = model.audio.front_end.build() if model.audio else None
-        if masks and masks.settings.shift_bands and not isinstance(self._front, LogMel):
-            msg = "augment.shift_bands: moves log-mel energies, and model.audio takes none"
-            raise ConfigError(msg)
 
     def __call__(self, examples: Sequence[Example]) -> Batch:
         """The batch of at least one example.

@@ -13,6 +13,7 @@ from typing import Final
 
 import numpy as np
 import torch
+from pydantic import Field
 
 from mmstream.codecs import read_audio
 from mmstream.errors import ConfigError
@@ -47,6 +48,10 @@ _N_SAMPLES: Final = LOG_MEL.rate_hz
 
 class DigitClaimSettings(DigitSettings):
     """Which claims."""
+
+    n_claims: int = Field(default=55_000, ge=1)
+    """Training examples: an image and a word may be in several, with other sentences. In the other
+    splits there are as many as images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +103,14 @@ def _item(example: _Example) -> Item:
 
 
 def _drawn(
-    settings: DigitSettings,
+    settings: DigitClaimSettings,
     split: Split,
     images: Mapping[Split, Written],
     words: Mapping[Split, tuple[Spoken, ...]],
     of: str,
 ) -> Iterator[_Example]:
-    """As many as the split has images."""
+    """In training `n_claims`, otherwise as many as the split has images."""
+    n_examples = settings.n_claims if split == "train" else len(images[split].digits)
     rng = np.random.default_rng((settings.seed, SPLITS.index(split)))
     shown = [np.flatnonzero(images[split].digits == digit) for digit in range(len(CLASSES))]
     if not all(map(len, shown)):
@@ -112,7 +118,7 @@ def _drawn(
         raise ConfigError(msg)
     said = [[one for one in words[split] if one.digit == digit] for digit in range(len(CLASSES))]
     sizes = f"{settings.n_train} {settings.n_val}"
-    for _ in images[split].digits:
+    for _ in range(n_examples):
         claim = draw(rng, is_training=split == "train")
         image = int(rng.choice(shown[claim.seen]))
         word = said[claim.heard][rng.integers(len(said[claim.heard]))]

@@ -288,7 +288,7 @@ class _Run:
         if epoch is not None:
             examples, seed = self._corpus.examples[split], settings.seed
             changes += augmented(augment, examples, seed=seed, epoch=epoch)
-            if isinstance(encoder, AudioEncoder) and (augment.n_masks or augment.shift_bands):
+            if isinstance(encoder, AudioEncoder) and augment.n_masks:
                 masks = Masks(augment, encoder.mean.cpu(), seed=seed, epoch=epoch)
         return Collator(settings.model, self._words, changes, masks)
 

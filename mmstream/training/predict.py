@@ -13,7 +13,7 @@ from torch import Tensor
 from mmstream.errors import ConfigError, ScorerError
 from mmstream.media import Floats, Modality
 from mmstream.models import checkpoint
-from mmstream.models.mmt import Mmt, MmtSettings
+from mmstream.models.mmt import Mmt, MmtSettings, rebuilt
 from mmstream.models.text import WordPieces
 from mmstream.training.batches import Batch, Change, Collator, Swapped, loader, tasks_of
 from mmstream.training.dataset import UNKNOWN, ExampleDataset
@@ -67,7 +67,7 @@ def load(settings: TrainSettings, folder: Path) -> Trained:
         ConfigError: its vocabulary is missing or does not fit.
     """
     read = checkpoint.read(folder, MmtSettings, task=settings.task, rate_hz=settings.rate_hz)
-    model = Mmt(read.settings)
+    model = rebuilt(read.settings)
     read.fill(model)
     on_cuda = settings.device != "cpu" and torch.cuda.is_available()
     device = torch.device("cuda" if on_cuda else "cpu")
