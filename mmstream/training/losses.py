@@ -48,7 +48,7 @@ def joint_loss(
         targets: [b] int64 by task, `UNKNOWN` where the class is not known.
         settings: the weights.
     """
-    means, eachs = [], []
+    means, eaches = [], []
     for task, target in targets.items():
         weight = settings.tasks.get(task, 1.0)
         each = weight * cross_entropy(
@@ -58,9 +58,9 @@ def joint_loss(
             label_smoothing=settings.label_smoothing,
             reduction="none",
         )
-        eachs.append(each)
+        eaches.append(each)
         means.append(each.sum() / (target != UNKNOWN).sum().clamp(min=1))
-    return TaskLoss(torch.stack(means).sum(), torch.stack(eachs).sum(dim=0))
+    return TaskLoss(torch.stack(means).sum(), torch.stack(eaches).sum(dim=0))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
