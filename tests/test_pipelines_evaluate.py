@@ -129,7 +129,7 @@ def test_files_are_refused_before_minutes_are_spent(tmp_path: Path) -> None:
     clip, figures = tmp_path / "clip.mp4", tmp_path / "figures.json"
     (tmp_path / "link.json").symlink_to(clip)
     for taken in (truth, clip, tmp_path / "link.json"):
-        with pytest.raises(ConfigError, match="the truth itself, or a recording"):
+        with pytest.raises(ConfigError, match="is read here, as truth, recording or model"):
             evaluate.check_outputs([figures, taken], [truth, clip])
     with pytest.raises(ConfigError, match="asked for twice"):
         evaluate.check_outputs([figures, tmp_path / "." / "figures.json"], [truth])
