@@ -48,6 +48,7 @@ NARROW: Final = dict.fromkeys(
         "condition",
         "person_speaking",
         "impact",
+        "avp",
     ),
     False,
 )

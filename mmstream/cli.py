@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, NoReturn
 
 import typer
 
-from mmstream import __version__, cli_events
+from mmstream import __version__, cli_events, cli_models
 from mmstream.clock import SystemClock
 from mmstream.errors import ConfigError, MmstreamError, SourceError, UnreachableError
 from mmstream.logs import LogFormat, set_up
@@ -246,6 +246,10 @@ def train(
         typer.echo(f"rows are left; they are tested when all are trained: {command}")
     else:
         typer.echo(f"{results.plain(done.table)}\n\n{done.page}")
+
+
+app.command()(cli_models.teach)
+app.command()(cli_models.learn)
 
 
 @app.command()

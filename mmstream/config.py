@@ -183,7 +183,10 @@ def _inside(kind: object, part: int | str) -> list[object]:
     """The types that the value at `part` of a value of type `kind` may have."""
     if isclass(kind) and issubclass(kind, BaseModel):
         field = kind.model_fields.get(str(part))
-        return [] if field is None else _kinds(field.annotation)
+        if field is not None:
+            return _kinds(field.annotation)
+        further = kind.__annotations__.get("__pydantic_extra__")  # where it takes any keys
+        return [] if further is None else _inside(further, part)
     arms = [arm for arm in get_args(kind) if arm is not Ellipsis]
     if not arms or get_origin(kind) is Literal:
         return []

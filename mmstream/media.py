@@ -392,3 +392,5 @@ class Scores:
     """Scores of single objects, in place of their label's entry in `outputs`: an event each."""
     fused: Mapping[str, Fused] = field(default_factory=dict)
     """By label with modality `av`: what made the strongest of its scores in this hop."""
+    learned: tuple[Label, ...] = ()
+    """Labels in `outputs` that may be none of its scorer's spec: people teach while it runs."""

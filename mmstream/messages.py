@@ -271,6 +271,15 @@ class SourceInfo(_Record):
     """All that events of it may say; each has its `state/<label>`."""
 
 
+class ModelInfo(_Record):
+    """A trained model that is running."""
+
+    name: str
+    """What evidence calls it."""
+    id: str
+    """A hash of its weights and settings: the same numbers have the same id."""
+
+
 class Info(Content):
     """Who is speaking."""
 
@@ -285,6 +294,8 @@ class Info(Content):
     schemas: dict[str, int]
     """The schema version of each kind of message."""
     capabilities: tuple[str, ...]
+    models: tuple[ModelInfo, ...] = ()
+    """Those that score beside the built-in detectors."""
     log_level: LogLevel = "warning"
     """How much the log says; the request `log_level` selects it."""
 

@@ -6,11 +6,13 @@ cadences are stretched, then windows are not scored (their hops are still ingest
 oldest hop is dropped (the next one carries `gap_before`).
 """
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -25,13 +27,19 @@ from mmstream.metrics import StageMetrics
 from mmstream.stages import Load, Scorer, ScorerSpec
 
 _ROUNDING: Final = 1e-5
+_DRIVERS: Final = tuple(Path("/dev", name) for name in ("nvidiactl", "dxg", "kfd"))
+"""What drivers make where there is an accelerator: NVIDIA's, that of WSL, AMD's."""
+
+_FALLS_BACK: Final = "worker.device: CUDA cannot be used, models compute on the processor: %s"
+
+_log = logging.getLogger(__name__)
 
 
 class WorkerSettings(Settings):
     """How hops are batched, and when the worker counts as behind."""
 
-    device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
-    """Where models compute: `cpu`, `cuda` or `cuda:N`."""
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    """Where models compute: `cpu`, `cuda`, `cuda:N`; `auto`: on CUDA if that works, else `cpu`."""
     max_batch: int = Field(8, ge=1, le=256)
     """At most so many hops are scored together."""
     max_wait_ms: float = Field(10.0, ge=0, le=1000)
@@ -146,14 +154,15 @@ class Worker:
         Raises:
             ConfigError: two scorers say the same label.
         """
-        names = [label.name for spec in specs for label in spec.labels]
+        self._words = [_Words.of(spec) for spec in specs]
+        names = [name for words in self._words for name in words.labels]
         for name in names:
             if names.count(name) > 1:
                 msg = f"two scorers say the label {name!r}: switch one of them off"
                 raise ConfigError(msg)
         self.metrics = StageMetrics("worker")
         self.device = settings.device
-        """Where models compute."""
+        """Where models compute; `auto` until the scorers are built."""
         self.n_batches = 0
         self.busy_since_ns: int | None = None
         """Since when, on the monotonic clock, it has been at its present batch; None: at none."""
@@ -196,8 +205,7 @@ class Worker:
         """
         use_one_thread()
         try:
-            _check_device(self._settings.device)
-            scorers = [spec.build(self._settings.device) for spec in self._specs]
+            scorers = self._build()
         finally:
             self.built.set_result(None)
         while (batch := self._next_batch()) is not None:
@@ -211,6 +219,17 @@ class Worker:
             for queued in batch.queued:
                 self.metrics.latencies.add(ended_ns - queued.at_ns)
             self._deliver(scores)
+
+    def _build(self) -> Sequence[Scorer]:
+        self.device = _device(self._settings.device)
+        try:
+            return [spec.build(self.device) for spec in self._specs]
+        except RuntimeError as error:  # of torch: there is no room there, for one
+            if self._settings.device != "auto" or self.device == "cpu":
+                raise
+            _log.warning(_FALLS_BACK, _first_line(error))
+        self.device = "cpu"
+        return [spec.build(self.device) for spec in self._specs]
 
     def _next_batch(self) -> Batch | None:
         with self._condition:
@@ -232,40 +251,52 @@ class Worker:
     def _score(self, scorers: Sequence[Scorer], batch: Batch) -> Sequence[Scores]:
         hops = batch.hops
         merged = [Scores(hop.source, hop.index, hop.span) for hop in hops]
-        for spec, scorer in zip(self._specs, scorers, strict=True):
+        for words, scorer in zip(self._words, scorers, strict=True):
             scored = scorer.score(hops, merged, batch.load)
             if [(s.source, s.index) for s in scored] != [(hop.source, hop.index) for hop in hops]:
                 msg = f"{type(scorer).__name__} must give one result per hop, in order"
                 raise ScorerError(msg)
-            checked = [self._checked(spec, one) for one in scored]
+            checked = [self._checked(words, one) for one in scored]
             merged = [_merge(one, two) for one, two in zip(merged, checked, strict=True)]
         return merged
 
-    def _checked(self, spec: ScorerSpec, scores: Scores) -> Scores:
+    def _checked(self, words: "_Words", scores: Scores) -> Scores:
         """`scores` without those that are no numbers: they are as good as not scored."""
-        names = {label.name for label in spec.labels}
+        labels = {*words.labels, *(label.name for label in scores.learned)}
         outputs = {
             name: series
             for name, series in scores.outputs.items()
-            if name not in names or self._is_score(spec, name, series)
+            if name not in labels or self._is_score(words, name, series)
         }
         objects = tuple(
-            one for one in scores.objects if self._is_score(spec, one.label, one.series)
+            one for one in scores.objects if self._is_score(words, one.label, one.series)
         )
         return replace(scores, outputs=outputs, objects=objects)
 
-    def _is_score(self, spec: ScorerSpec, name: str, series: Series) -> bool:
+    def _is_score(self, words: "_Words", name: str, series: Series) -> bool:
         values = series.values
         if np.isnan(values).any():
             self.metrics.drop("not_a_number")
             return False
         if values.ndim != 1 or np.any(np.abs(values - 0.5) > 0.5 + _ROUNDING):
             msg = (
-                f"{type(spec).__name__} must score {name} as [t] in 0..1: "
+                f"{words.by} must score {name} as [t] in 0..1: "
                 f"got {values.shape=} up to {np.abs(values).max()}"
             )
             raise ScorerError(msg)
         return True
+
+
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """What a scorer may say; asked once, as specs may read files for it."""
+
+    by: str
+    labels: tuple[str, ...]
+
+    @classmethod
+    def of(cls, spec: ScorerSpec) -> "_Words":
+        return cls(type(spec).__name__, tuple(label.name for label in spec.labels))
 
 
 def _merge(one: Scores, two: Scores) -> Scores:
@@ -276,16 +307,49 @@ def _merge(one: Scores, two: Scores) -> Scores:
         detections=one.detections + two.detections,
         fused={**one.fused, **two.fused},
         texts=one.texts + two.texts,
+        learned=one.learned + two.learned,
     )
 
 
-def _check_device(device: str) -> None:
-    """Make sure that `device` is there; torch is loaded only where it is not the processor."""
-    if device == "cpu":
-        return
-    from torch import cuda  # noqa: PLC0415 - seconds, and nothing else here needs it
+def _device(asked: str) -> str:
+    """Where to compute; torch, which takes seconds, is not loaded to hear that it is on the CPU.
+
+    Raises:
+        ScorerError: a device that is named is not there.
+    """
+    if asked == "auto":
+        if not any(driver.exists() for driver in _DRIVERS):
+            return "cpu"
+        why = _why_not_cuda()
+        if why is not None:
+            _log.warning(_FALLS_BACK, why)
+        return "cuda" if why is None else "cpu"
+    if asked != "cpu":
+        _refuse_absent(asked)
+    return asked
+
+
+def _why_not_cuda() -> str | None:
+    """Why nothing can be computed on CUDA, as one small sum has shown; None: it can."""
+    import torch  # noqa: PLC0415 - seconds, and nothing else here needs it
+
+    try:
+        square = torch.ones(2, 2, device="cuda")
+        (square @ square).sum().item()
+    except (AssertionError, RuntimeError) as error:  # the former: torch was built without it
+        return _first_line(error)
+    return None
+
+
+def _refuse_absent(device: str) -> None:
+    from torch import cuda  # noqa: PLC0415 - as above
 
     n_devices = cuda.device_count()
     if int(device.partition(":")[2] or 0) >= n_devices:
-        msg = f"worker.device: {device} is not there; allowed: cpu"
+        msg = f"worker.device: {device} is not there; allowed: auto, cpu"
         raise ScorerError(msg + "".join(f", cuda:{n}" for n in range(n_devices)))
+
+
+def _first_line(error: Exception) -> str:
+    """What torch says in its first line; the others tell its developers what to do."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__

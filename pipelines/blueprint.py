@@ -81,8 +81,9 @@ class ConfiguredSources:
 
 def _differing(before: Settings, now: Settings, path: str = "") -> Iterator[str]:
     """The key paths at which two settings differ."""
-    for key in type(before).model_fields:
-        old, new = getattr(before, key), getattr(now, key)
+    further = (*(before.model_extra or ()), *(now.model_extra or ()))
+    for key in dict.fromkeys((*type(before).model_fields, *further)):
+        old, new = getattr(before, key, None), getattr(now, key, None)
         if old == new:
             continue
         if isinstance(old, Settings) and type(old) is type(new):

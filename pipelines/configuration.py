@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import AfterValidator, Field, JsonValue, model_validator
+from pydantic import AfterValidator, Field, JsonValue, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from mmstream import config, messages
 from mmstream.config import Settings
@@ -18,8 +19,9 @@ from mmstream.detectors.person import PersonSettings
 from mmstream.detectors.presence import PresenceSettings
 from mmstream.detectors.speaking import PersonSpeakingSettings
 from mmstream.detectors.speech import SPEECH_RATE_HZ, SpeechSettings
-from mmstream.errors import ConfigError
+from mmstream.errors import ConfigError, ScorerError
 from mmstream.messages import ID_PATTERN, RESERVED_SOURCES
+from mmstream.models.avp_spec import AvpSpec
 from mmstream.pipelines.thresholds import EventsSettings
 from mmstream.runtime.snapshots import SnapshotSettings
 from mmstream.sinks.jsonl import STDOUT, JsonlSettings
@@ -33,6 +35,7 @@ from mmstream.sources.webcam import WebcamSettings
 from mmstream.web.settings import WebSettings
 from mmstream.windows import HopSettings
 from mmstream.worker import WorkerSettings
+from mmstream.yaml_tree import nearest
 
 SHIPPED: Final = Path(config.__file__).parent / "configs"
 """The configurations in the wheel; each is run by its name."""
@@ -84,6 +87,9 @@ class DetectorSettings(Settings):
     """Speech while somebody is seen; rests on `speech`, `person` and `face`."""
     impact: ImpactSettings | Literal[False] = ImpactSettings()
     """Something hits something, seen and heard."""
+    avp: AvpSpec | Literal[False] = AvpSpec()
+    """What a model has learned to tell from sound and sight, such as the bark of a dog; heard at
+    the model's own rate only, 16000 for `avp-small`."""
 
     @model_validator(mode="after")
     def _somebody_says_what_is_in_front(self) -> Self:
@@ -170,6 +176,44 @@ class Configuration(Settings):
             )
             raise ValueError(msg)
         return self
+
+    @model_validator(mode="after")
+    def _the_model_can_hear(self) -> Self:
+        avp = self.detectors.avp
+        if avp is False:
+            return self
+        try:
+            rate_hz = avp.rate_hz
+        except ScorerError as error:
+            raise ValueError(str(error)) from None
+        if self.hops.rate_hz != rate_hz:
+            msg = (
+                f"{avp.name} hears at {rate_hz} Hz only, and hops.rate_hz is "
+                f"{self.hops.rate_hz}; allowed: {rate_hz}, or detectors.avp: false"
+            )
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _events_are_of_labels(self) -> Self:
+        if not self.events.of_models:
+            return self
+        avp = self.detectors.avp
+        said = () if avp is False else avp.of_node(self.node).labels
+        allowed = [*type(self.events).model_fields, *(label.name for label in said)]
+        unknown = [name for name in self.events.of_models if name not in allowed]
+        if unknown:
+            problems = [_unknown_label(name, allowed) for name in unknown]
+            raise ValidationError.from_exception_data(type(self).__name__, problems)
+        return self
+
+
+def _unknown_label(name: str, allowed: list[str]) -> InitErrorDetails:
+    """The error of a key of `events`, at that key."""
+    hint = nearest(name, allowed) or ";"
+    text = f"Value error, unknown key{hint} allowed: {', '.join(sorted(allowed))}"
+    kind = PydanticCustomError("value_error", "{text}", {"text": text})
+    return InitErrorDetails(type=kind, loc=("events", name, "[key]"), input=name)
 
 
 def find(name: str) -> Path:

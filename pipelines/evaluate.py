@@ -94,7 +94,7 @@ def check(
         ConfigError: it does not; one line for each problem.
         SourceError: recordings cannot be opened; one line for each.
     """
-    names = [label.name for label in graph.labels(recipe.detectors)]
+    names = [label.name for label in graph.labels(recipe.detectors, recipe.node)]
     judged = read(truth, media, names, only)
     problems = []
     for file in dict.fromkeys(one.file for one in judged):
@@ -187,7 +187,7 @@ def run(
         media_s=secs(sum(one.duration_ns for one in played.values())),
         labels=tuple(
             score(label.name, its)
-            for label in graph.labels(recipe.detectors)
+            for label in graph.labels(recipe.detectors, recipe.node)
             if (its := [one for one in matches if one.judged.label == label.name])
         ),
         timelines=tuple(_timeline(one) for one in matches),

@@ -11,6 +11,7 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mmstream.errors import ConfigError
+from mmstream.models.avp_spec import AVP_SMALL, AvpSpec
 from mmstream.pipelines.train_plan import SETTINGS
 from mmstream.pipelines.train_progress import showing
 from mmstream.training import report_pictures, results
@@ -37,7 +38,12 @@ class Task(BaseModel):
 
 
 def checkpoint_in(folder: Path) -> Path:
-    """Where the checkpoint is: in the folder, or in `best` below it, as a training leaves it."""
+    """Where the checkpoint is: in the folder, or in `best` below it, as a training leaves it.
+
+    `avp-small` is the one that comes with mmstream, if no folder here is called so.
+    """
+    if folder == Path(AVP_SMALL) and not folder.exists():
+        return AvpSpec().folder
     below = folder / BEST
     return below if below.is_dir() and not (folder / SETTINGS).exists() else folder
 
@@ -48,12 +54,14 @@ def run(checkpoint: Path, manifest: Path, media: Path | None) -> tuple[Predictio
     Only what is tested is decoded, and kept nowhere.
 
     Raises:
-        ConfigError: the training was of other data than a manifest's, or the manifest is wrong.
+        ConfigError: the training was of other data than a manifest's, or was pre-training, or
+            the manifest is wrong.
         SourceError: a recording cannot be read.
         ScorerError: the model cannot be loaded.
         SinkError: there is no room for what is decoded.
     """
     folder = checkpoint_in(checkpoint)
+    _refuse_avp(folder)
     settings = _settings(folder / SETTINGS)
     if not isinstance(settings.data, ManifestData):
         msg = (
@@ -118,6 +126,20 @@ def _cells(one: results.Figures) -> tuple[str, ...]:
         f"{100 * one.confidence:.1f}",
         ", ".join(f"{name} {gate:.2f}" for name, gate in one.gates.items()) or "-",
     )
+
+
+def _refuse_avp(folder: Path) -> None:
+    """It reads windows of a stream, not the examples of a manifest."""
+    try:
+        model = AvpSpec(weights=str(folder))
+    except ValidationError:
+        return
+    msg = (
+        f"{folder}: {model.name} is an AVP model, which tells events of a stream and no tasks of a "
+        "manifest; allowed: what `mmstream train` finished, or `mmstream evaluate TRUTH.tsv`, "
+        "which judges its events"
+    )
+    raise ConfigError(msg)
 
 
 def _settings(path: Path) -> TrainSettings:

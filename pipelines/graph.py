@@ -9,6 +9,8 @@ from mmstream.clock import Clock
 from mmstream.errors import ConfigError, StoreError
 from mmstream.heads.events import EventHead
 from mmstream.media import Label
+from mmstream.messages import ModelInfo
+from mmstream.models.content import id_of
 from mmstream.pipelines.configuration import (
     Configuration,
     DeskSettings,
@@ -16,6 +18,7 @@ from mmstream.pipelines.configuration import (
     SinkSettings,
     SourceSettings,
 )
+from mmstream.pipelines.thresholds import SoundEvents
 from mmstream.runtime.capture import ThreadedSource
 from mmstream.runtime.chain import Chain
 from mmstream.runtime.features import features_of
@@ -34,6 +37,7 @@ from mmstream.sources.webcam import WebcamSource
 from mmstream.stages import ScorerSpec, Sink, Source
 from mmstream.web.server import WebServer
 from mmstream.windows import HopCutter
+from mmstream.worker import WorkerSettings
 
 SHOWN_SECS: Final = 8.0
 """How long a file keeps its pictures for snapshots: it is cut up to 4 s ahead of what is said."""
@@ -44,17 +48,31 @@ _log = logging.getLogger(__name__)
 def build(
     settings: Configuration, clock: Clock, to: Sequence[Sink], *, reports: bool = True
 ) -> Graph:
-    """The graph of a configuration, ending in the sinks given."""
-    detectors = specs(settings.detectors)
+    """The graph of a configuration, ending in the sinks given.
+
+    Raises:
+        ScorerError: the model is not there.
+    """
     chains = tuple(chain(name, settings, clock) for name in settings.sources)
-    return Graph(settings.node, chains, detectors, settings.worker, tuple(to), reports=reports)
+    return Graph(
+        settings.node,
+        chains,
+        specs(settings.detectors, settings.node),
+        _worker(settings),
+        tuple(to),
+        reports=reports,
+        models=_models(settings.detectors) if reports else (),
+    )
 
 
 def chain(name: str, settings: Configuration, clock: Clock) -> Chain:
     """The parts that belong to one source of a configuration alone."""
     source = source_of(name, settings.sources[name], clock, settings.hops.rate_hz)
-    told, events = labels(settings.detectors), settings.events.by_label()
-    head = EventHead(node=settings.node, source=name, labels=told, settings=events)
+    told = labels(settings.detectors, settings.node)
+    events = settings.events.by_label(label.name for label in told)
+    head = EventHead(
+        node=settings.node, source=name, labels=told, settings=events, otherwise=SoundEvents()
+    )
     hops = settings.hops
     if settings.snapshots is not False and not source.live:
         hops = hops.model_copy(update={"keep_secs": max(hops.keep_secs, SHOWN_SECS)})
@@ -81,12 +99,14 @@ def source_of(name: str, settings: SourceSettings, clock: Clock, rate_hz: int) -
             return JoinedSource(name, (camera, ThreadedSource(ears)))
 
 
-def specs(settings: DetectorSettings) -> tuple[ScorerSpec, ...]:
+def specs(settings: DetectorSettings, node: str | None = None) -> tuple[ScorerSpec, ...]:
     """The detectors that are on, in the order of the settings: each sees what those before said.
 
     `person_speaking` is off where those are that it rests on: it could not tell that nobody is
-    there from that nobody looks.
+    there from that nobody looks. What the model was taught is looked for where `node` keeps it.
     """
+    if node is not None and settings.avp is not False:
+        settings = settings.model_copy(update={"avp": settings.avp.of_node(node)})
     off = {name for name in DetectorSettings.model_fields if getattr(settings, name) is False}
     if "speech" in off or {"person", "face"} <= off:
         off.add("person_speaking")
@@ -119,9 +139,26 @@ async def spooling(
         await spool.close()
 
 
-def labels(settings: DetectorSettings) -> tuple[Label, ...]:
-    """All that those detectors may say."""
-    return tuple(label for spec in specs(settings) for label in spec.labels)
+def labels(settings: DetectorSettings, node: str | None = None) -> tuple[Label, ...]:
+    """All that those detectors may say.
+
+    Raises:
+        ScorerError: the model is not there.
+    """
+    return tuple(label for spec in specs(settings, node) for label in spec.labels)
+
+
+def _models(settings: DetectorSettings) -> tuple[ModelInfo, ...]:
+    """The trained models among them, by what is in their files."""
+    avp = settings.avp
+    return () if avp is False else (ModelInfo(name=avp.name, id=id_of(avp.folder)),)
+
+
+def _worker(settings: Configuration) -> WorkerSettings:
+    """Detectors compute on the processor: without a model nobody has to look for more."""
+    if settings.detectors.avp is False and settings.worker.device == "auto":
+        return settings.worker.model_copy(update={"device": "cpu"})
+    return settings.worker
 
 
 def sinks(

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import yaml
 from pydantic import JsonValue, ValidationError
@@ -11,12 +11,18 @@ from pydantic import JsonValue, ValidationError
 from mmstream.config import Settings
 from mmstream.errors import ConfigError, MmstreamError
 from mmstream.models import checkpoint
+from mmstream.models.avp import TASK, Avp, AvpSettings
+from mmstream.models.avp_spec import AVP_SMALL
 from mmstream.models.checkpoint import CARD, CONFIG, WEIGHTS, Checkpoint, Identity
-from mmstream.models.mmt import MmtSettings, rebuilt
+from mmstream.models.mmt import Mmt, MmtSettings, rebuilt
 from mmstream.pipelines.evaluate_model import checkpoint_in
 from mmstream.training.results import aligned
 
-COLUMNS = ("model", "task", "modalities", "parameters", "MB", "id")
+COLUMNS: Final = ("model", "task", "modalities", "parameters", "MB", "id")
+TRAINED: Final = Path("runs")
+"""Where `mmstream train` leaves its models; it need not be there."""
+
+AnyCheckpoint = Checkpoint[MmtSettings] | Checkpoint[AvpSettings]
 
 
 class _Config(Settings):
@@ -31,14 +37,14 @@ class _Config(Settings):
 class Found:
     """A model whose weights are whole."""
 
-    checkpoint: Checkpoint[MmtSettings]
+    checkpoint: AnyCheckpoint
     n_parameters: int
     n_bytes: int
     """Of the weights."""
 
 
 def read(folder: Path) -> Found:
-    """The model in `folder`, or in `best` below it.
+    """The model in `folder`, or in `best` below it, or `avp-small`.
 
     Raises:
         ScorerError: there is none, its weights are pickled, damaged, missing in part or of
@@ -46,34 +52,43 @@ def read(folder: Path) -> Found:
     """
     folder = checkpoint_in(folder)
     identity = _identity(folder)
-    found = checkpoint.read(
-        folder, MmtSettings, task=identity.task, rate_hz=identity.rate_hz, untrained="allow"
+    rate_hz = identity.rate_hz
+    if identity.task == TASK:
+        avp = checkpoint.read(folder, AvpSettings, task=TASK, rate_hz=rate_hz, untrained="allow")
+        return _filled(avp, Avp(avp.settings))
+    mmt = checkpoint.read(
+        folder, MmtSettings, task=identity.task, rate_hz=rate_hz, untrained="allow"
     )
-    model = rebuilt(found.settings)
-    found.fill(model)
+    return _filled(mmt, rebuilt(mmt.settings))
+
+
+def _filled(kept: AnyCheckpoint, model: Mmt | Avp) -> Found:
+    kept.fill(model)
     n_parameters = sum(weight.numel() for weight in model.parameters())
-    return Found(found, n_parameters, (folder / WEIGHTS).stat().st_size)
+    return Found(kept, n_parameters, (kept.folder / WEIGHTS).stat().st_size)
 
 
 def listed(folder: Path) -> str:
-    """A line for each model in or below `folder`, and what is wrong with those that are damaged.
+    """A line for `avp-small` and each model in or below `folder`; what is wrong with the damaged.
 
     Raises:
         ConfigError: there is no such folder.
     """
-    if not folder.is_dir():
-        msg = f"{folder}: no such folder; `mmstream train` makes models in runs/"
+    if not folder.is_dir() and folder != TRAINED:
+        msg = f"{folder}: no such folder; `mmstream train` makes models in {TRAINED}/"
         raise ConfigError(msg)
+    places = sorted(path.parent for path in folder.rglob(WEIGHTS))
     rows, damaged = [], []
-    for place in sorted(path.parent for path in folder.rglob(WEIGHTS)):
+    for place in (Path(AVP_SMALL), *places):
         try:
             found = read(place)
         except MmstreamError as error:
             damaged.append(str(error))
         else:
             rows.append(_cells(place, found))
-    lines = aligned((COLUMNS, *rows)) if rows else [] if damaged else [f"{folder}: no models"]
-    return "\n".join([*lines, *damaged])
+    none = [] if places else [f"{folder}: no models"]
+    lines = aligned((COLUMNS, *rows)) if rows else []
+    return "\n".join([*lines, *damaged, *none])
 
 
 def described(folder: Path) -> str:

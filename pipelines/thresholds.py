@@ -3,7 +3,9 @@
 docs/senses.md says what each of them finds and misses.
 """
 
-from pydantic import Field
+from collections.abc import Iterable, Mapping
+
+from pydantic import ConfigDict, Field
 
 from mmstream.config import Settings
 from mmstream.heads.lifecycle import LabelSettings
@@ -98,8 +100,19 @@ class ImpactEvents(LabelSettings):
     min_off_secs: float = Field(0.5, ge=0, le=60)
 
 
+class SoundEvents(LabelSettings):
+    """What a model hears and sees, what it was taught, what is unusual: windows of 2 s."""
+
+    for_secs: float = Field(0.5, ge=0, le=60)
+    within_secs: float = Field(1.0, ge=0.05, le=60)
+    min_off_secs: float = Field(1.5, ge=0, le=60)
+
+
 class EventsSettings(Settings):
-    """When scores of a label become an event."""
+    """When scores of a label become an event; further keys are the labels of models."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, SoundEvents] = Field(init=False)
 
     motion: MotionEvents = MotionEvents()
     presence: PresenceEvents = PresenceEvents()
@@ -113,6 +126,15 @@ class EventsSettings(Settings):
     person_speaking: PersonSpeakingEvents = PersonSpeakingEvents()
     impact: ImpactEvents = ImpactEvents()
 
-    def by_label(self) -> dict[str, LabelSettings]:
-        """The same by the name of the label."""
-        return {name: getattr(self, name) for name in type(self).model_fields}
+    @property
+    def of_models(self) -> Mapping[str, SoundEvents]:
+        """Those of the labels of models, as far as they are set."""
+        return self.__pydantic_extra__
+
+    def by_label(self, names: Iterable[str]) -> dict[str, LabelSettings]:
+        """Those of each of the labels, set or not."""
+        own = type(self).model_fields
+        return {
+            name: getattr(self, name) if name in own else self.of_models.get(name, SoundEvents())
+            for name in names
+        }

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from mmstream.errors import ConfigError
 from mmstream.pipelines.train_progress import Shown, showing
 from mmstream.training import trials
+from mmstream.training.beginning import starting_point
 from mmstream.training.loop import BEST
 from mmstream.training.manifest import Annotation, ManifestSettings, read_manifest
 from mmstream.training.settings import AnyData, Corpus, ManifestData, TrainSettings
@@ -103,7 +104,7 @@ def check(
                 read_manifest(settings)
             except ConfigError as error:
                 problems.append(str(error))
-    problems = list(dict.fromkeys(problems))
+    problems = [*dict.fromkeys(problems), *_no_beginnings(plan)]
     try:
         (folder / SHARDS).mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -129,12 +130,13 @@ def read_data(plan: Plan, begin: Begin) -> Mapping[str, Data]:
         key = data.model_dump_json() + noise
         if key not in corpora:
             told = begin(name, "decoding").counted
-            corpora[key] = row.training.model_copy(update={"data": data}).read(shards, told)
+            whole = row.training.model_copy(update={"data": data, "share": 1.0})
+            corpora[key] = whole.read(shards, told)
         return corpora[key]
 
     for name in plan.known:
         row = plan.rows[name]
-        own = corpus(name, row.data, row)
+        own = row.drawn(corpus(name, row.data, row))
         others = {other: corpus(name, one, row) for other, one in row.test.others.items()}
         found[name] = Data(own, others)
         problems += trials.unusable(f"rows.{name}", row, own, others)
@@ -142,6 +144,17 @@ def read_data(plan: Plan, begin: Begin) -> Mapping[str, Data]:
     if problems:
         raise ConfigError("\n".join(problems))
     return found
+
+
+def _no_beginnings(plan: Plan) -> Iterator[str]:
+    """What is wrong with the checkpoints that rows begin with, each with the first of its rows."""
+    said: dict[str, str] = {}
+    for name in plan.known:
+        try:
+            starting_point(plan.rows[name])
+        except ConfigError as error:
+            said.setdefault(str(error), name)
+    return (f"rows.{name}.{text}" for text, name in said.items())
 
 
 def _incomparable_rows(plan: Plan, found: Mapping[str, Data]) -> Iterator[str]:

@@ -6,7 +6,7 @@ from typing import TypeVar
 import torch
 from pydantic import JsonValue
 
-import mmstream.models  # noqa: F401 - before transformers imports a torchaudio that cannot
+import mmstream.features.audio  # noqa: F401 - before transformers imports a torchaudio that cannot
 
 # isort: split
 from transformers import (

@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 MOTION_AND_LOUD = (
     "detectors: {presence: false, person: false, face: false, speech: false, alarm: false, "
-    "condition: false, person_speaking: false, impact: false}"
+    "condition: false, person_speaking: false, impact: false, avp: false}"
 )
 """For configurations of tests that are not about detectors: the rest takes seconds to load."""
 

@@ -1,6 +1,7 @@
 """Scores become the life of events: in time, dated back, ended always."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -374,6 +375,19 @@ def test_a_label_without_settings_has_the_defaults() -> None:
     assert told(feed(stage, every(50, 0, 1000, 0.5), until_ms=1000)) == [("start", 0.0)]
 
 
+def test_a_label_without_settings_has_those_that_are_for_all_others() -> None:
+    given, otherwise = LabelSettings(on=0.4), LabelSettings(on=0.8)
+    stage = EventHead(
+        node="home", source="cam", labels=(BEEP,), settings={"beep": given}, otherwise=otherwise
+    )
+    stage.push(started())
+    both = {"beep": series((0, 0.5)), "flash": series((0, 0.5))}
+    first = stage.push(replace(scores((0, 400), both), learned=(FLASH,)))
+    assert [one.label for one in events(first)] == ["beep"]
+    more = stage.push(scores((400, 800), {"flash": series((400, 0.8))}))
+    assert [one.label for one in events(more)] == ["flash"]
+
+
 def test_a_refined_onset_a_little_before_the_hop_counts_once() -> None:
     settings = LabelSettings(for_secs=0.2, within_secs=0.5)
     stage = head(settings)
@@ -551,3 +565,55 @@ def test_however_it_is_tuned_each_start_has_its_end_and_what_is_silent_says_noth
     assert [kind for kind, _ in said] == ["start", "end"] * (len(said) // 2)
     assert ("start", True) not in said
     assert play() == said
+
+
+def test_a_label_that_was_taught_since_is_told_like_any_other() -> None:
+    stage = head(labels=[BEEP])
+    flash = series((0, 0.9), (250, 0.9))
+    untold = scores((0, 500), {"flash": flash, "embedding": flash})
+    assert list(stage.push(untold)) == []
+    taught = replace(scores((500, 1000), {"flash": series((500, 0.9))}), learned=(FLASH, BEEP))
+    (start,) = stage.push(taught)
+    (end,) = stage.flush()
+    assert isinstance(start.content, Event)
+    assert (start.content.label, start.content.kind) == ("flash", "video")
+    assert start.content.t_start == 0.5
+    assert isinstance(end.content, Event)
+    assert end.content.id == start.content.id
+
+
+def test_what_is_taught_anew_goes_on_and_what_is_forgotten_ends() -> None:
+    stage = head(labels=[])
+    told: list[Decided] = []
+    for n in range(6):
+        span, outputs = (n * 250, n * 250 + 250), {"flash": series((n * 250, 0.9))}
+        told += stage.push(replace(scores(span, outputs), learned=(FLASH,)))
+    for n in range(6, 16):
+        told += stage.push(scores((n * 250, n * 250 + 250), {}))
+    contents = [one.content for one in told]
+    assert [one.type for one in contents if isinstance(one, Event)] == ["start", "end"]
+    assert isinstance(contents[-1], Event)
+    assert contents[-1].end_reason == "quiet"
+
+
+def test_a_label_that_is_taught_is_tuned_as_was_said_before() -> None:
+    stage = head(labels=[BEEP])
+    stage.push(Tuning("cam", silent=frozenset({"flash"})))
+    taught = replace(scores((0, 500), {"flash": series((0, 0.9))}), learned=(FLASH,))
+    assert list(stage.push(taught)) == []
+    stage.push(Tuning("cam", thresholds={"flash": 0.95}))
+    assert list(stage.push(replace(taught, span=Span(ms(500), ms(1000))))) == []
+
+
+@pytest.mark.parametrize(
+    ("fused", "modality"),
+    [(Fused(1, 0), "audio"), (Fused(0.2, 0.7), "video"), (None, "video")],
+)
+def test_evidence_of_both_senses_names_the_one_that_had_more(
+    fused: Fused | None, modality: str
+) -> None:
+    both = Label("bark", "av", "model")
+    heard = scores((0, 500), {"bark": series((0, 0.9))})
+    (start,) = head(labels=[both]).push(replace(heard, fused={"bark": fused} if fused else {}))
+    assert isinstance(start.content, Event)
+    assert [one.modality for one in start.content.evidence] == [modality]

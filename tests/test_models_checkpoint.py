@@ -92,6 +92,65 @@ def test_weights_of_another_type_are_named(tmp_path: Path) -> None:
         _read(tmp_path).fill(model)
 
 
+def test_what_is_saved_by_halves_comes_back_as_float32(tmp_path: Path) -> None:
+    model, buffers = Classifier(_SETTINGS), torch.arange(3)
+    model.register_buffer("n_seen", buffers)
+    model.register_buffer("is_seen", buffers > 1)
+    identity = Identity(task="pets", rate_hz=16_000, trained=True)
+    whole = save(tmp_path / "whole", model, _SETTINGS, identity, "")
+    half = save(tmp_path / "half", model, _SETTINGS, identity, "", half=True)
+    checkpoint = _read(tmp_path / "half")
+    assert half == checkpoint.id != whole
+    assert {str(w.dtype) for w in checkpoint.weights.values()} == {
+        *("torch.float16", "torch.int64", "torch.bool")
+    }
+    other = Classifier(_SETTINGS)
+    other.register_buffer("n_seen", torch.zeros_like(buffers))
+    other.register_buffer("is_seen", buffers > 3)
+    checkpoint.fill(other)
+    for name, weight in other.state_dict().items():
+        was = model.state_dict()[name]
+        assert weight.dtype == was.dtype
+        assert torch.equal(weight, was.half().float() if was.is_floating_point() else was)
+
+
+def test_bfloat16_is_taken_as_float32(tmp_path: Path) -> None:
+    model = _saved(tmp_path)
+    weights = {name: w.bfloat16() for name, w in model.state_dict().items()}
+    _rewritten(tmp_path, weights)
+    _read(tmp_path).fill(model)
+    assert all(torch.equal(w, weights[name].float()) for name, w in model.state_dict().items())
+
+
+def test_half_is_no_whole_number_and_must_be_finite(tmp_path: Path) -> None:
+    model = _saved(tmp_path)
+    model.register_buffer("n_seen", torch.arange(3))
+    weights = {**model.state_dict(), "n_seen": torch.zeros(3).half()}
+    _rewritten(tmp_path, weights)
+    with pytest.raises(ScorerError, match=r"type: n_seen torch\.float16, not torch\.int64$"):
+        _read(tmp_path).fill(model)
+    name = "network.0.bias"
+    nan = torch.full((4,), torch.nan).half()
+    _rewritten(tmp_path, {**model.state_dict(), name: nan})
+    with pytest.raises(ScorerError, match=f"weights not finite: {name}$"):
+        _read(tmp_path).fill(model)
+
+
+def test_what_float16_cannot_hold_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    model = Classifier(_SETTINGS)
+    with torch.no_grad():
+        model.state_dict()["network.0.bias"][2] = 1e5
+    identity = Identity(task="pets", rate_hz=16_000, trained=True)
+    folder = tmp_path / "large"
+    with pytest.raises(ScorerError) as caught:
+        save(folder, model, _SETTINGS, identity, "", half=True)
+    assert str(caught.value) == (
+        f"{folder}: weights too large for float16 (65504 at most): network.0.bias"
+    )
+    assert not folder.exists()
+    save(folder, model, _SETTINGS, identity, "")
+
+
 def test_weights_of_a_type_that_torch_lacks_are_refused(tmp_path: Path) -> None:
     _saved(tmp_path)
     header = b'{"w":{"dtype":"F4","shape":[4],"data_offsets":[0,2]}}'

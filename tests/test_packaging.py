@@ -5,16 +5,22 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 from programs import ROOT
 
 from mmstream.cli import EXIT_USAGE
+from mmstream.models.avp import AvpSettings
+from mmstream.models.avp_spec import AvpSpec
+from mmstream.pipelines import models
 from mmstream.runtime.session import SHUTDOWN_SECS
 from mmstream.web.settings import DEFAULT_PORT
 
 UNIT = ROOT / "packaging" / "systemd" / "mmstream.service"
+MOST_BYTES = 15_000_000
+"""Of avp-small, all files together."""
 DOCKERFILE = (ROOT / "Dockerfile").read_text("utf-8")
 
 
@@ -57,3 +63,29 @@ def test_all_that_is_copied_into_the_container_is_there_and_not_ignored() -> Non
     for name in names:
         assert (ROOT / name).exists()
         assert f"!{name}" in ignored
+
+
+def test_the_model_in_the_wheel_is_small_trained_in_half_precision_and_has_a_card() -> None:
+    folder = AvpSpec().folder
+    assert folder.is_dir(), f"{folder}: the trained avp-small has to be put there"
+    files = {file.name: file.stat().st_size for file in folder.iterdir()}
+    assert set(files) == {"model.safetensors", "config.json", "card.md"}
+    assert sum(files.values()) <= MOST_BYTES
+    kept = models.read(folder).checkpoint
+    assert kept.identity.trained
+    assert isinstance(kept.settings, AvpSettings)
+    assert kept.settings.told
+    assert {str(w.dtype) for w in kept.weights.values() if w.is_floating_point()} == {
+        "torch.float16"
+    }
+    card = (folder / "card.md").read_text("utf-8")
+    assert all(label in card for label in kept.settings.events.labels)
+
+
+def test_the_wheel_has_all_that_is_data() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    patterns = settings["tool"]["setuptools"]["package-data"]["mmstream"]
+    packed = {file for pattern in patterns for file in (ROOT / "mmstream").glob(pattern)}
+    data = {"avp_small", "configs", "schemas", "sources"}
+    there = {file for name in data for file in (ROOT / "mmstream" / name).glob("*.*")}
+    assert {file for file in there if file.suffix != ".py"} <= packed

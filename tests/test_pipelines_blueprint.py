@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from mmstream.clock import ManualClock
@@ -87,6 +89,23 @@ def test_what_needs_a_restart_is_named_until_there_was_one() -> None:
     plan = blueprint(configuration(door=DOOR), finer, finer)
     assert plan.reread().ignored == ("hops.hop_secs",)
     assert plan.reread().ignored == ("hops.hop_secs",)
+
+
+def test_thresholds_of_a_taught_label_need_a_restart_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    taught = tmp_path / "mmstream" / "mmstream" / "taught"
+    taught.mkdir(parents=True)
+    (taught / "doorbell.safetensors").touch()
+    asked = {"sources": {"door": DOOR}}
+    before, now = (
+        Configuration.model_validate({**asked, "events": {"doorbell": events}})
+        for events in ({}, {"on": 0.7})
+    )
+    plan = blueprint(Configuration.model_validate(asked), before, now)
+    assert plan.reread().ignored == ("events.doorbell",)
+    assert blueprint(before, now).reread().ignored == ("events.doorbell.on",)
 
 
 def test_a_file_that_is_wrong_changes_nothing() -> None:

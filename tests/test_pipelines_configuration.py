@@ -11,8 +11,10 @@ from pydantic import ValidationError
 from mmstream.config import load
 from mmstream.detectors.person import PersonSettings
 from mmstream.errors import ConfigError
+from mmstream.models.avp_spec import AvpSpec
 from mmstream.pipelines.configuration import SHIPPED, Configuration, find, schemas
 from mmstream.pipelines.graph import labels, specs
+from mmstream.pipelines.thresholds import EventsSettings, LoudEvents, SoundEvents
 from mmstream.yaml_tree import plain, read_tree
 
 CLIP = {"clip": {"type": "media", "url": "clip.mp4"}}
@@ -73,7 +75,7 @@ def test_speech_is_heard_at_its_own_rate_only() -> None:
     asked: dict[str, object] = {"sources": CLIP, "hops": {"rate_hz": 8000}}
     with pytest.raises(ValidationError, match=r"allowed: 16000, or detectors\.speech: false"):
         Configuration.model_validate(asked)
-    quiet = Configuration.model_validate({**asked, "detectors": {"speech": False}})
+    quiet = Configuration.model_validate({**asked, "detectors": {"speech": False, "avp": False}})
     assert [spec.labels[0].name for spec in specs(quiet.detectors)][-1] == "impact"
 
 
@@ -90,14 +92,133 @@ def test_a_fused_label_is_off_with_what_it_rests_on(
     assert ("person_speaking" in names) is is_heard
 
 
-def test_every_label_has_thresholds_of_its_own() -> None:
-    settings = Configuration.model_validate({"sources": CLIP})
+def test_every_label_of_a_detector_has_thresholds_of_its_own() -> None:
+    settings = Configuration.model_validate({"sources": CLIP, "detectors": {"avp": False}})
     names = [label.name for label in labels(settings.detectors)]
-    assert sorted(names) == sorted(settings.events.by_label())
+    assert sorted(names) == sorted(EventsSettings.model_fields)
     assert set(names) == {
         *("motion", "presence", "person", "face", "speech", "loud", "alarm"),
         *("person_speaking", "impact", "camera_blocked", "audio_lost"),
     }
+
+
+def test_avp_small_comes_after_all_detectors_unless_it_is_switched_off() -> None:
+    settings = Configuration.model_validate({"sources": CLIP})
+    *detectors, model = specs(settings.detectors)
+    assert model == AvpSpec(weights="avp-small")
+    off = Configuration.model_validate({"sources": CLIP, "detectors": {"avp": False}})
+    assert specs(off.detectors) == tuple(detectors)
+
+
+def model(folder: Path, *, rate_hz: int = 16_000) -> dict[str, object]:
+    """`detectors` that ask for a model of dogs, roosters and rain, of which it tells two."""
+    config = {
+        "identity": {"task": "avp", "rate_hz": rate_hz, "trained": False},
+        "settings": {"events": {"labels": ["dog", "rooster", "rain"]}, "told": ["dog", "rain"]},
+    }
+    (folder / "config.json").write_text(json.dumps(config), "utf-8")
+    return {"avp": {"weights": str(folder)}}
+
+
+def test_a_model_hears_at_its_own_rate_only(tmp_path: Path) -> None:
+    detectors = {**model(tmp_path), "speech": False}
+    asked = {"sources": CLIP, "detectors": detectors, "hops": {"rate_hz": 8000}}
+    why = (
+        f"{tmp_path.name} hears at 16000 Hz only, and hops.rate_hz is 8000; "
+        "allowed: 16000, or detectors.avp: false"
+    )
+    with pytest.raises(ValidationError, match=re.escape(why)):
+        Configuration.model_validate(asked)
+    assert Configuration.model_validate({**asked, "detectors": {"avp": False, "speech": False}})
+    model(tmp_path, rate_hz=8000)
+    assert Configuration.model_validate(asked).hops.rate_hz == 8000
+
+
+def test_a_label_of_a_model_has_thresholds_set_or_not(tmp_path: Path) -> None:
+    asked = {"sources": CLIP, "detectors": model(tmp_path), "events": {"rain": {"on": 0.8}}}
+    settings = Configuration.model_validate(asked)
+    names = [label.name for label in labels(settings.detectors)]
+    assert names[-2:] == ["dog", "rain"]
+    by_label = settings.events.by_label(names)
+    assert list(by_label) == names
+    assert (by_label["rain"], by_label["dog"]) == (SoundEvents(on=0.8), SoundEvents())
+    assert by_label["loud"] == settings.events.loud == LoudEvents()
+
+
+def refusal(folder: Path, text: str) -> str:
+    path = folder / "own.yaml"
+    path.write_text("sources: {clip: {type: media, url: clip.mp4}}\n" + text, "utf-8")
+    with pytest.raises(ConfigError) as refused:
+        load(path, Configuration)
+    return str(refused.value).replace(f"{path}:", "")
+
+
+def test_events_of_labels_that_nobody_says_are_refused_where_they_stand(tmp_path: Path) -> None:
+    detectors = f"detectors: {json.dumps(model(tmp_path))}\n"
+    fixed = EventsSettings.model_fields
+    known = ", ".join(sorted((*fixed, "dog", "rain")))
+    assert refusal(tmp_path, f"{detectors}events:\n  dog: {{on: 0.6}}\n  rian: {{}}\n") == (
+        f"5:3: events.rian: unknown key; did you mean 'rain'? allowed: {known}"
+    )
+    # known to the model, and not told
+    assert refusal(tmp_path, f"{detectors}events: {{rooster: {{}}}}\n") == (
+        f"3:10: events.rooster: unknown key; allowed: {known}"
+    )
+    assert refusal(tmp_path, "detectors: {avp: false}\nevents: {motoin: {}, dog: {}}\n") == (
+        "3:10: events.motoin: unknown key; did you mean 'motion'? allowed: "
+        f"{', '.join(sorted(fixed))}\n"
+        f"3:22: events.dog: unknown key; allowed: {', '.join(sorted(fixed))}"
+    )
+
+
+def test_what_was_taught_to_the_node_may_be_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    asked = {
+        "node": "pi",
+        "sources": CLIP,
+        "detectors": model(tmp_path),
+        "events": {"doorbell": {"on": 0.6}},
+    }
+    with pytest.raises(ValidationError, match=r"allowed: .*dog"):
+        Configuration.model_validate(asked)
+    taught = tmp_path / "mmstream" / "pi" / "taught"
+    taught.mkdir(parents=True)
+    (taught / "doorbell.safetensors").touch()
+    settings = Configuration.model_validate(asked)
+    assert labels(settings.detectors, settings.node)[-1].name == "doorbell"
+    assert settings.events.by_label(["doorbell"]) == {"doorbell": SoundEvents(on=0.6)}
+
+
+def test_what_is_wrong_with_a_label_of_a_model_is_said_where_it_stands(tmp_path: Path) -> None:
+    detectors = f"detectors: {json.dumps(model(tmp_path))}\n"
+    assert refusal(tmp_path, f"{detectors}events: {{dog: {{on: 2}}}}\n") == (
+        "3:20: events.dog.on: must be less than or equal to 1 (got 2)"
+    )
+    known = ", ".join(sorted(SoundEvents.model_fields))
+    assert refusal(tmp_path, f"{detectors}events: {{dog: {{onn: 0.6}}}}\n") == (
+        f"3:16: events.dog.onn: unknown key; did you mean 'on'? allowed: {known}"
+    )
+    assert refusal(tmp_path, f"{detectors}events: {{dog: 3}}\n").startswith(
+        "3:15: events.dog: must be a mapping"
+    )
+
+
+def test_a_model_that_is_not_there_is_named(tmp_path: Path) -> None:
+    said = refusal(tmp_path, f"detectors: {{avp: {{weights: {tmp_path / 'none'}}}}}\n")
+    assert said.startswith("2:18: detectors.avp: ")
+    assert f"{tmp_path / 'none' / 'config.json'}: cannot be read: No such file" in said
+
+
+def test_the_schema_for_editors_takes_labels_of_models() -> None:
+    schema = schemas()["config"]
+    assert isinstance(schema, dict)
+    validator = jsonschema.Draft202012Validator(schema)
+    clip: dict[str, object] = {"sources": CLIP, "events": {"rain": {"on": 0.7}}}
+    assert validator.is_valid(clip)
+    assert not validator.is_valid({**clip, "events": {"rain": {"onn": 0.7}}})
+    assert not validator.is_valid({**clip, "events": {"rain": 0.7}})
 
 
 def test_one_threshold_changed_keeps_the_others_of_that_label() -> None:

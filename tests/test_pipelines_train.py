@@ -18,7 +18,8 @@ from mmstream.benchmarks import machine
 from mmstream.cli import EXIT_FAILED, app
 from mmstream.errors import ConfigError, SinkError
 from mmstream.pipelines import evaluate_model, train
-from mmstream.pipelines.train_plan import Plan, check
+from mmstream.pipelines.train_plan import Plan, check, read_data
+from mmstream.pipelines.train_progress import showing
 from mmstream.training import history, state
 from mmstream.training.dataset import Example, ExampleDataset
 from mmstream.training.report_events import EventLog
@@ -380,6 +381,40 @@ def test_all_that_is_wrong_is_said_before_anything_is_decoded(
     assert f"words.csv:{n_lines}: labels: unknown word 'sit'; did you mean 'set'?" in said
     assert "noise.csv:2: split: must be train, val or test (got 'tst')" in said
     assert not list((tmp_path / "out" / "shards").iterdir())
+
+
+BEGINNINGS = """\
+  begun: {start_from: nowhere}
+  too: {start_from: nowhere, frozen: true}
+"""
+
+
+def test_a_checkpoint_that_is_missing_is_said_before_anything_is_decoded(
+    tmp_path: Path, data_dir: Path
+) -> None:
+    config = write_table(tmp_path, TABLE + BEGINNINGS)
+    with pytest.raises(ConfigError) as refused:
+        plan(config, data_dir, out=tmp_path / "out")
+    assert str(refused.value) == (
+        f"rows.begun.start_from: {tmp_path}/nowhere/config.json: cannot be read: "
+        "No such file or directory"
+    )
+    plan(config, data_dir, ["both"], out=tmp_path / "out")
+
+
+def test_a_row_learns_from_its_share_and_is_tested_like_the_others(
+    tmp_path: Path, data_dir: Path
+) -> None:
+    few = "rows:\n  few: {share: 0.5, seed: 2}\n"
+    config = write_table(tmp_path, TABLE.replace("rows:\n", few))
+    rows = plan(config, data_dir, ["few", "both"], out=tmp_path / "out")
+    with showing() as begin:
+        data = read_data(rows, begin)
+    sizes = {
+        name: [len(one.own.examples[split]) for split in ("train", "val", "test")]
+        for name, one in data.items()
+    }
+    assert sizes == {"both": [8, 2, 4], "few": [4, 2, 4]}
 
 
 def test_the_record_says_what_it_was_trained_with() -> None:

@@ -190,3 +190,14 @@ def test_what_is_ignored_is_not_in_the_hops_and_comes_back_behind_a_gap() -> Non
 def test_what_is_used_is_passed_on_untouched() -> None:
     hop = whole(0)
     assert Filter().pass_on([hop])[0] is hop
+
+
+def test_a_label_that_is_taught_can_be_set_like_any_other() -> None:
+    before = features([BEEP], beep=False)
+    after = before.with_labels([BEEP, FLASH])
+    assert [one.name for one in after.message("cam").features] == [
+        *("enabled", "video", "audio", "beep", "flash", "beep_threshold", "flash_threshold")
+    ]
+    assert after.understood("flash_threshold", "0.6") == 0.6
+    assert after.with_value("video", value=False).tuning("cam").silent == {"beep", "flash"}
+    assert after.with_labels([FLASH]) is after

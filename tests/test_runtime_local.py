@@ -28,7 +28,16 @@ from mmstream.clock import SystemClock
 from mmstream.errors import ConfigError, ScorerError, SinkError, SourceError, UnreachableError
 from mmstream.heads.lifecycle import LabelSettings
 from mmstream.media import Hop, Label, MediaItem, Scores, Series, VideoFrame
-from mmstream.messages import Content, Event, Health, Info, NumberedStamp, Published, Stats
+from mmstream.messages import (
+    Content,
+    Event,
+    Health,
+    Info,
+    ModelInfo,
+    NumberedStamp,
+    Published,
+    Stats,
+)
 from mmstream.metrics import StageMetrics
 from mmstream.runtime import backoff, capture, handoff, local, outlet
 from mmstream.runtime.capture import ThreadedSource
@@ -139,6 +148,22 @@ def test_with_reports_it_says_who_it_is_and_how_it_is() -> None:
     stamps = [message.stamp for message in sink.messages]
     assert {(one.node, one.boot_id) for one in stamps} == {("home", "b")}
     assert [one.seq for one in stamps if isinstance(one, NumberedStamp)] == [0, 1]
+
+
+def test_it_says_which_models_run_and_where_they_really_compute(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mmstream.worker._DRIVERS", ())
+    sink = OpenSink()
+    settings = WorkerSettings(max_batch=1, device="auto")
+    chains, scorers = (chain_of(a_beep()),), (Script(steady(0.9)),)
+    models = (ModelInfo(name="avp-small", id="9b1c04de6f2a7735"),)
+    graph = Graph("home", chains, scorers, settings, (sink,), models=models)
+    runtime = LocalRuntime(graph, SystemClock(), boot_id="b")
+    assert runtime.look().worker.device == "auto"
+    asyncio.run(runtime.run())
+    assert sink.contents(Info)[0].models == models
+    assert sink.contents(Stats)[-1].device == runtime.look().worker.device == "cpu"
 
 
 def test_stages_of_one_name_are_told_as_one() -> None:

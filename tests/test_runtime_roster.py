@@ -4,11 +4,14 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 from streams import (
+    FLASH,
     ListReader,
     Script,
+    ScriptedScorer,
     ScriptedSource,
     beeps,
     chain_of,
@@ -20,14 +23,14 @@ from streams import (
 
 from mmstream.clock import SystemClock
 from mmstream.errors import CommandError
-from mmstream.media import Hop, MediaItem, Series
+from mmstream.media import Hop, MediaItem, Scores, Series
 from mmstream.messages import Event, Features, Health, Info, Published, Request
 from mmstream.runtime import passage, roster
 from mmstream.runtime.capture import ThreadedSource
 from mmstream.runtime.graph import Graph
 from mmstream.runtime.local import LocalRuntime
 from mmstream.sinks.memory import MemorySink
-from mmstream.stages import Inlet, Source
+from mmstream.stages import Inlet, Load, Source
 from mmstream.store.overrides import Override
 from mmstream.worker import WorkerSettings
 
@@ -445,3 +448,37 @@ def test_what_was_set_before_holds_from_the_first_event_on() -> None:
 
     play(run, steps)
     assert run.told("a") == run.told("b") == []
+
+
+class TaughtScorer(ScriptedScorer):
+    """Has been taught to see flashes while it runs."""
+
+    def score(self, hops: Sequence[Hop], so_far: Sequence[Scores], load: Load) -> Sequence[Scores]:
+        return [replace(one, learned=(FLASH,)) for one in super().score(hops, so_far, load)]
+
+
+class TaughtScript(Script):
+    """Its spec, which knows of beeps only."""
+
+    def build(self, device: str) -> TaughtScorer:  # noqa: ARG002 - not computed
+        return TaughtScorer(self)
+
+
+def test_what_is_taught_while_it_runs_is_told_and_can_be_set() -> None:
+    run = Run(beeps("a"), script=TaughtScript(steady(0.9, FLASH)))
+
+    def names() -> list[str]:
+        told = run.sink.contents(Features)
+        return [one.name for one in told[-1].features] if told else []
+
+    async def steps() -> None:
+        await run.beeped("a")
+        await until(lambda: "flash_threshold" in names())
+        roster_of = run.runtime._roster  # noqa: SLF001 - as a request would
+        await roster_of.set("a", "flash", value=False, by="somebody")
+        await until(lambda: ("end", "disabled") in run.told("a"))
+
+    play(run, steps)
+    events = run.sink.contents(Event)
+    assert {one.label for one in events} == {"flash"}
+    assert len([one for one in run.sink.contents(Features) if "flash" in str(one)]) == 1

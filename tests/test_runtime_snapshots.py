@@ -32,7 +32,10 @@ from mmstream.sinks.memory import MemorySink
 from mmstream.windows import Glimpse, HopCutter, HopSettings
 
 CORNER = ((0.0, 0.0), (0.25, 0.0), (0.25, 0.25), (0.0, 0.25))
-OFF = ("presence", "person", "face", "speech", "alarm", "condition", "impact", "person_speaking")
+OFF = (
+    *("presence", "person", "face", "speech", "alarm", "condition"),
+    *("impact", "person_speaking", "avp"),
+)
 COLOUR = (255, 196, 0)
 NOTHING = np.zeros(0, np.float32)
 

@@ -17,6 +17,7 @@ from sink_messages import caption, event, info, published, stats
 
 from mmstream.messages import NumberedStamp, Published, Request, StageReport, slug
 from mmstream.sinks.homeassistant import Form
+from mmstream.sinks.homeassistant_device import LOOKS
 
 ENTITY = {
     "unique_id",
@@ -220,3 +221,18 @@ def test_every_feature_is_a_switch_or_a_number_with_its_range() -> None:
         span = (0.05, 1, 0.01) if is_number else (None, None, None)
         assert (body.get("min"), body.get("max"), body.get("step")) == span
     assert not door.keys() & {"enable", "disable"}, "the switch replaces these buttons"
+
+
+MODEL = (
+    *("dog_bark", "rooster", "baby_cry", "person_sneeze", "clock_tick"),
+    *("rain", "sea_waves", "fire_crackling", "helicopter", "chainsaw"),
+)
+
+
+def test_what_a_model_hears_is_shown_as_a_sound_with_a_picture_of_its_own() -> None:
+    looks = [LOOKS[label] for label in MODEL]
+    assert {look.device_class for look in looks} == {"sound"}
+    icons = [look.icon or "" for look in looks]
+    assert len(set(icons)) == len(MODEL)
+    assert all(icon.startswith("mdi:") for icon in icons)
+    assert LOOKS["unusual"].device_class is None

@@ -115,6 +115,16 @@ def test_paths_are_relative_to_the_file_unless_media_says_where(tmp_path: Path) 
         assert data.model_dump()["media"] == Path("/media")
 
 
+@pytest.mark.parametrize(
+    ("written", "placed"),
+    [("avp-small", "avp-small"), ("./avp-small", "{}/avp-small"), ("/else/avp", "/else/avp")],
+)
+def test_a_checkpoint_is_beside_the_table_too(tmp_path: Path, written: str, placed: str) -> None:
+    (row,) = _table(tmp_path, f"start_from: {written}\n").rows.values()
+    for media in (None, Path("/media")):
+        assert row.placed(tmp_path, media).start_from == placed.format(tmp_path)
+
+
 def test_everything_wrong_is_said_at_once_where_it_stands(tmp_path: Path) -> None:
     said = _refused(
         tmp_path,
@@ -141,8 +151,8 @@ def test_everything_wrong_is_said_at_once_where_it_stands(tmp_path: Path) -> Non
     ]
     texts = [one.partition(": ")[2] for one in said]
     allowed = (
-        "augment, balance, data, device, loss, model, noise, optimise, pools, precision, rows, "
-        "seed, test, title, words"
+        "augment, balance, data, device, frozen, loss, model, noise, optimise, pools, precision, "
+        "rows, seed, share, start_from, test, title, words"
     )
     parts = "fusion.modalities are those with an encoder: got audio, video and encoders of audio"
     kinds = "must be 'concat', 'weighted' or 'deep' (got 'waited'); did you mean 'weighted'?"

@@ -1,9 +1,12 @@
 """The worker: what is batched, what gives way under overload, and what a scorer may not do."""
 
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -477,6 +480,29 @@ def test_what_is_no_number_is_no_score_of_an_object() -> None:
     assert worker.metrics.dropped == {"not_a_number": 2}
 
 
+def taught(value: float) -> Answering:
+    """A scorer that was taught `flash` since its spec was asked."""
+
+    def answer(hops: Sequence[Hop]) -> list[Scores]:
+        outputs = {"flash": series((0, value))}
+        return [Scores(h.source, h.index, h.span, outputs, learned=(FLASH,)) for h in hops]
+
+    return Answering(answer, labels=())
+
+
+def test_what_was_taught_since_is_told_and_scored_from_0_to_1_too() -> None:
+    delivered = Delivered()
+    specs: list[ScorerSpec] = [taught(0.5), Script(steady(0.5))]
+    worker = Worker(specs, WorkerSettings(), SystemClock(), delivered)
+    with running(worker) as errors:
+        worker.submit(hop(0), live=False)
+        [scores] = delivered.wait(1)
+    assert errors == []
+    assert (set(scores.outputs), scores.learned) == ({"beep", "flash"}, (FLASH,))
+    [error], _ = failure_of(taught(1.5))
+    assert str(error).startswith("Answering must score flash as [t] in 0..1")
+
+
 def test_rounding_errors_of_a_score_are_let_pass() -> None:
     errors, worker = failure_of(Script(steady(float(np.nextafter(np.float32(1), np.float32(2))))))
     assert errors == []
@@ -491,5 +517,123 @@ def test_no_series_at_all_is_not_scored() -> None:
 
 def test_a_device_that_is_not_there_is_named_with_what_is() -> None:
     worker = Worker([], WorkerSettings(device="cuda:99"), ManualClock(), lambda _scored: None)
-    with pytest.raises(ScorerError, match=r"cuda:99 is not there; allowed: cpu"):
+    with pytest.raises(ScorerError, match=r"cuda:99 is not there; allowed: auto, cpu"):
         worker.run()
+
+
+class Picky:
+    """A spec that says where it was asked to be, and does not like it on some devices."""
+
+    labels = (BEEP,)
+
+    def __init__(self, **refuses: Exception) -> None:
+        self.asked: list[str] = []
+        self._refuses = refuses
+
+    def build(self, device: str) -> Scorer:
+        self.asked.append(device)
+        if device in self._refuses:
+            raise self._refuses[device]
+        return Script(steady(0.1)).build("cpu")
+
+
+def ran(spec: ScorerSpec, device: str) -> tuple[str, list[BaseException]]:
+    """Where a worker with this spec says that it computes, and what went wrong."""
+    worker = Worker([spec], WorkerSettings(device=device), SystemClock(), Delivered())
+    worker.close()
+    with running(worker) as errors:
+        pass
+    return worker.device, errors
+
+
+@pytest.fixture
+def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine with an accelerator."""
+    monkeypatch.setattr("mmstream.worker._DRIVERS", (tmp_path,))
+
+
+def test_without_a_driver_auto_is_the_processor_and_nothing_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("mmstream.worker._DRIVERS", (tmp_path / "nvidiactl",))
+    monkeypatch.setattr("mmstream.worker._why_not_cuda", lambda: pytest.fail("torch was asked"))
+    spec = Picky()
+    assert WorkerSettings().device == "auto"
+    assert ran(spec, "auto") == ("cpu", [])
+    assert (spec.asked, caplog.records) == (["cpu"], [])
+
+
+@pytest.mark.usefixtures("driver")
+def test_auto_is_cuda_where_that_works(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("mmstream.worker._why_not_cuda", lambda: None)
+    spec = Picky()
+    assert ran(spec, "auto") == ("cuda", [])
+    assert (spec.asked, caplog.records) == (["cuda"], [])
+
+
+@pytest.mark.usefixtures("driver")
+def test_a_driver_that_does_not_work_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def too_old(*_args: object, **_options: object) -> None:
+        msg = "The NVIDIA driver on your system is too old (found version 9000).\nUpdate it."
+        raise RuntimeError(msg)
+
+    monkeypatch.setattr("torch.ones", too_old)
+    spec = Picky()
+    assert ran(spec, "auto") == ("cpu", [])
+    assert spec.asked == ["cpu"]
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        "worker.device: CUDA cannot be used, models compute on the processor: "
+        "The NVIDIA driver on your system is too old (found version 9000)."
+    )
+
+
+@pytest.mark.usefixtures("driver")
+def test_what_does_not_fit_on_the_device_is_built_on_the_processor(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("mmstream.worker._why_not_cuda", lambda: None)
+    full = RuntimeError("CUDA out of memory. Tried to allocate 20 MiB\nmore")
+    spec = Picky(cuda=full)
+    assert ran(spec, "auto") == ("cpu", [])
+    assert spec.asked == ["cuda", "cpu"]
+    (record,) = caplog.records
+    assert record.getMessage().endswith("processor: CUDA out of memory. Tried to allocate 20 MiB")
+
+
+@pytest.mark.usefixtures("driver")
+def test_what_is_no_fault_of_the_device_is_not_tried_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("mmstream.worker._why_not_cuda", lambda: None)
+    spec = Picky(cuda=ScorerError("no weights"))
+    device, errors = ran(spec, "auto")
+    assert (device, str(errors[0]), spec.asked) == ("cuda", "no weights", ["cuda"])
+    full = RuntimeError("no room")
+    monkeypatch.setattr("mmstream.worker._refuse_absent", lambda _device: None)
+    for asked in ("cuda", "cpu"):
+        spec = Picky(cuda=full, cpu=full)
+        assert ran(spec, asked) == (asked, [full])
+        assert spec.asked == [asked]
+    assert caplog.records == []
+
+
+def test_on_the_processor_nobody_loads_torch() -> None:
+    code = """
+import sys
+from mmstream.clock import SystemClock
+from mmstream.worker import Worker, WorkerSettings
+
+worker = Worker([], WorkerSettings(device="cpu"), SystemClock(), lambda scored: None)
+worker.close()
+worker.run()
+print("torch" in sys.modules)
+"""
+    told = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert told.stdout == "False\n"

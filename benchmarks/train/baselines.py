@@ -128,7 +128,9 @@ def sounds(media: Path) -> None:
     names = sorted({row["class"] for row in rows})
     classes = torch.tensor([names.index(row["class"]) for row in rows])
     folds = torch.tensor([int(row["fold"]) for row in rows])
-    features = torch.stack([_statistics(media / "esc10" / "audio" / row["file"]) for row in rows])
+    features = torch.stack(
+        [mfcc_statistics(media / "esc10" / "audio" / row["file"]) for row in rows]
+    )
     rates = []
     for fold in range(1, N_FOLDS + 1):
         held, kept = folds == fold, folds != fold
@@ -160,7 +162,8 @@ def supported(train: Tensor, classes: Tensor, test: Tensor) -> Tensor:
     return (seen @ weights[1:] + weights[0]).argmax(dim=1)
 
 
-def _statistics(path: Path) -> Tensor:
+def mfcc_statistics(path: Path) -> Tensor:
+    """[100] of a recording of ESC-10, without the silence that it is padded with."""
     samples = read_audio(path, DEFAULT_RATE_HZ)[: 5 * DEFAULT_RATE_HZ]
     last = int(np.flatnonzero(np.abs(samples) > _LEAST)[-1]) + 1
     mfcc = _MFCC(torch.from_numpy(samples[: max(last, DEFAULT_RATE_HZ // 2)].copy())).double()

@@ -6,7 +6,9 @@
 around the middle of the word as `alignments.tsv` has it; all words of a sentence are one group.
 `grid_speakers.csv`: the same of one sentence each of ten others. Nobody aligned these, so a word
 stands where it is on average in the sentences of speaker 1, counted from the first sound to the
-last. `esc10_foldK.csv`: fold K is test, about half of the next one val, all else train.
+last. `grid_digits.csv`: the digits of `grid_words.csv`. `avp.csv`: what AVP is pre-trained on;
+`avp_speakers.csv`: the sentences of the ten others, whole. `esc10_foldK.csv`: fold K is test, about
+half of the next one val, all else train.
 """
 
 import csv
@@ -32,6 +34,9 @@ N_JUDGED: Final = 4
 
 _WORDS: Final = ("command", "color", "preposition", "letter", "digit", "adverb")
 _SILENCES: Final = {"sil", "sp"}
+_SOUNDS: Final = {".wav", ".flac", ".ogg"}
+_TAUGHT: Final = {"one_by_one_person.mp4"}
+"""What `mmstream learn` is shown on."""
 _FLOOR: Final = 0.1
 """Of the loudest 20 ms of a recording, in amplitude: above it somebody speaks."""
 
@@ -61,8 +66,12 @@ class Word:
 def main(data: Path, folder: Path) -> None:
     """Write all of them."""
     sentences = read_alignments(data / "grid_s1" / "alignments.tsv")
-    write(folder / "grid_words.csv", grid_words(data, sentences))
+    words = list(grid_words(data, sentences))
+    write(folder / "grid_words.csv", words)
+    write(folder / "grid_digits.csv", (row for row in words if row.labels.startswith("digit=")))
     write(folder / "grid_speakers.csv", grid_speakers(data, sentences))
+    write(folder / "avp.csv", avp(data))
+    write(folder / "avp_speakers.csv", avp_speakers(data))
     for fold in range(1, N_FOLDS + 1):
         write(folder / f"esc10_fold{fold}.csv", esc10(data, fold))
 
@@ -105,6 +114,36 @@ def grid_speakers(data: Path, sentences: Mapping[str, tuple[Word, ...]]) -> Iter
         spoken = tuple(Word(*word) for word in words)
         where = f"grid_speakers/{row['file']}"
         yield from _examples(where, spoken, split="test", group=path.stem)
+
+
+def avp(data: Path) -> Iterator[Row]:
+    """Speaker 1 with his splits, ESC-10 with its fifth fold as test, and more to train on.
+
+    That is speech (a tenth of the spoken digits: they are alike) and pictures from above.
+    """
+    for row in _rows(data / "grid_s1" / "labels.tsv"):
+        path = f"grid_s1/clips/{row['clip']}.mp4"
+        yield Row(path, "", "", "sound=speech", "", row["split"], row["clip"])
+    for row in _rows(data / "esc10" / "labels.tsv"):
+        split = "test" if int(row["fold"]) == N_FOLDS else "train"
+        path = f"esc10/audio/{row['file']}"
+        yield Row(path, "", "", f"sound={row['class']}", "", split, _group(row))
+    spoken = sorted(one for one in (data / "speech").iterdir() if one.suffix in _SOUNDS)
+    spoken += sorted((data / "fsdd" / "recordings").iterdir())[::10]
+    for one in spoken:
+        yield Row(str(one.relative_to(data)), "", "", "sound=speech", "", "train", one.stem)
+    for one in sorted((data / "surveillance").iterdir()):
+        if one.name not in _TAUGHT:
+            yield Row(str(one.relative_to(data)), "", "", "", "", "train", one.stem)
+
+
+def avp_speakers(data: Path) -> Iterator[Row]:
+    """One sentence each of those who are not speaker 1, cut out as his are."""
+    for row in _rows(data / "grid_speakers" / "labels.tsv"):
+        path = data / "grid_speakers" / row["crop_file"]
+        if "speaker s1" not in row["note"] and path.is_file():
+            where = str(path.relative_to(data))
+            yield Row(where, "", "", "sound=speech", "", "test", path.stem)
 
 
 def esc10(data: Path, fold: int) -> Iterator[Row]:

@@ -1,4 +1,4 @@
-"""What detectors see of a picture: its luma, made small and independent of the light."""
+"""What detectors and models see of a picture: its luma, made small; independent of the light."""
 
 import math
 from dataclasses import dataclass
@@ -8,13 +8,14 @@ from typing import Final
 import cv2
 import numpy as np
 
-from mmstream.media import Bytes, Floats, read_only
+from mmstream.media import Bytes, Floats, Image, read_only
 
 _REFINEMENTS: Final = 2
 _OUTLYING: Final = 1.0
 """What differs by more has moved by itself."""
 _LEAST_GRADIENT: Final = 1.0
 """Keeps a picture without edges where it is."""
+_BT601: Final = np.array((0.299, 0.587, 0.114), np.float32)
 
 
 def use_one_thread() -> None:
@@ -38,6 +39,21 @@ def fit_luma(luma: Bytes, *, max_width: int, max_height: int) -> Bytes:
         size = (max(1, round(luma.shape[1] / factor)), max(1, round(luma.shape[0] / factor)))
         luma = _bytes(cv2.resize(luma, size, interpolation=cv2.INTER_LINEAR))
     return luma
+
+
+def small_luma(image: Image, *, width: int, height: int) -> Bytes:
+    """[height, width] in 0..255: what models see of a picture, in training and in a stream.
+
+    Scaled down by averaging, the aspect is not kept. By way of colour, so that pictures whose codec
+    says 16..235 and those that are 0..255 look the same.
+    """
+    return luma_of(image.rgb((width, height)))
+
+
+def luma_of(rgb: Bytes) -> Bytes:
+    """[h, w, 3] -> [h, w] (BT.601)."""
+    luma: Floats = rgb @ _BT601
+    return np.rint(luma).clip(0, 255).astype(np.uint8)
 
 
 def local_contrast(luma: Bytes, *, window: int, softness: float) -> Floats:

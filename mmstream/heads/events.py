@@ -2,10 +2,12 @@
 
 Reads `Scores.outputs[label]` ([t] scores in 0..1), the scores of single objects in
 `Scores.objects`, the detections of either, and `Scores.fused`. What is scored as a whole has one
-event at a time per label; of what is followed, each object has its own.
+event at a time per label; of what is followed, each object has its own. A label in `Scores.learned`
+that the head was not made for is told from then on, like any other.
 """
 
 import hashlib
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -16,6 +18,7 @@ from mmstream.media import (
     Detection,
     Fused,
     Label,
+    Modality,
     Path,
     Scores,
     Series,
@@ -62,13 +65,16 @@ class EventHead:
         source: str,
         labels: Sequence[Label],
         settings: Mapping[str, LabelSettings],
+        otherwise: LabelSettings | None = None,
     ) -> None:
-        """Nothing is open. A label without settings of its own gets the defaults."""
+        """Nothing is open. A label without settings of its own has `otherwise`, or the defaults."""
         self._node = node
         self._source = source
-        self._voices = [
-            _Voice(label, settings.get(label.name, LabelSettings())) for label in labels
-        ]
+        self._settings = settings
+        self._otherwise = otherwise or LabelSettings()
+        self._tuning = Tuning(source)
+        self._voices: list[_Voice] = []
+        self._learn(labels)
         self._utc_offset_ns: int | None = None
 
     def push(self, item: HeadItem) -> Sequence[Decided]:
@@ -83,6 +89,7 @@ class EventHead:
                 self._utc_offset_ns = item.utc_offset_ns
                 return ended
             case Tuning():
+                self._tuning = item
                 return [
                     self._event(voice.label, track, step)
                     for voice in self._voices
@@ -93,6 +100,7 @@ class EventHead:
             case SourceEnded():
                 return self._end_all("source_ended")
             case Scores():
+                self._learn(item.learned)
                 return [
                     self._event(voice.label, track, step)
                     for voice in self._voices
@@ -102,6 +110,14 @@ class EventHead:
     def flush(self) -> Sequence[Decided]:
         """We are shutting down: end what is open."""
         return self._end_all("shutdown")
+
+    def _learn(self, labels: Sequence[Label]) -> None:
+        known = {voice.label.name for voice in self._voices}
+        for label in labels:
+            if label.name not in known:
+                voice = _Voice(label, self._settings.get(label.name, self._otherwise))
+                deque(voice.tune(self._tuning), maxlen=0)  # nothing of it is open
+                self._voices.append(voice)
 
     def _end_all(self, reason: EndReason) -> Sequence[Decided]:
         return [
@@ -226,11 +242,16 @@ def _offset_ms(fused: Fused | None) -> float | None:
 
 def _evidence(peak: Peak, label: Label, track: int, offset_ns: int) -> tuple[Evidence, ...]:
     """What was found at the strongest moment; where nothing was, that moment itself."""
-    seen = "video" if label.modality == "av" else label.modality
+    seen = _sense(peak.fused) if label.modality == "av" else label.modality
     path = None if track == _WHOLE else Path(track)
     here = (Detection(label.name, peak.at_ns, seen, label.detector, peak.score, path=path),)
     at_secs = epoch_secs(offset_ns + peak.at_ns)
     return tuple(_told(detection, at_secs) for detection in peak.detections or here)
+
+
+def _sense(fused: Fused | None) -> Modality:
+    """The one that had more in what both made together."""
+    return "audio" if fused is not None and fused.audio > fused.video else "video"
 
 
 def _told(detection: Detection, at_secs: float) -> Evidence:

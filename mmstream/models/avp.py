@@ -51,7 +51,7 @@ class AvpSettings(Settings):
     events: ClassifierSettings
     """What is heard, each label on its own (kind any)."""
     n_compared: int = Field(default=64, ge=2, le=MOST_DIMS)
-    """Numbers in the vectors by which sound and sight are compared."""
+    """Numbers in the vectors by which instants of sound and sight are compared."""
     window_secs: float = Field(default=2.0, gt=0, le=60)
     """How much of the past is fused at once."""
     n_background: int = Field(default=128, ge=1, le=MOST_DIMS)
@@ -109,8 +109,6 @@ class Avp(nn.Module):
         self.video = VideoEncoder(settings.video)
         self.fusion = build_fusion(settings.fusion)
         self.events = Classifier(settings.events)
-        self.heard_as = nn.Linear(n_dims, n_compared)
-        self.seen_as = nn.Linear(n_dims, n_compared)
         self.heard_at = nn.Linear(n_dims, n_compared)
         self.seen_at = nn.Linear(n_dims, n_compared)
         self.register_buffer("background", torch.zeros(settings.n_background, n_dims))
@@ -128,13 +126,16 @@ class Avp(nn.Module):
         """Embeddings [b, d] -> how likely each event is, [b, n_labels] in 0..1."""
         return self.events.probabilities(self.events(embedding))
 
-    def heard(self, embedding: Tensor) -> Tensor:
-        """Embeddings [b, d] of sound alone -> unit vectors [b, n_compared]."""
-        return normalize(self.heard_as(embedding), dim=-1)
+    def alike(self, audio: Tokens, video: Tokens, at_secs: Tensor) -> Tensor:
+        """How well the sound of each example fits to the pictures of each, [b, b] in -1..1.
 
-    def seen(self, embedding: Tensor) -> Tensor:
-        """Embeddings [b, d] of sight alone -> unit vectors, near to those of what is heard."""
-        return normalize(self.seen_as(embedding), dim=-1)
+        The mean, over the instants `at_secs` [n], of the cosine between what is heard (rows) and
+        what is seen (columns) then, each interpolated between the two tokens around the instant.
+        Tokens must be present all along.
+        """
+        heard = _at(normalize(self.heard_at(audio.values), dim=-1), audio.at_secs, at_secs)
+        seen = _at(normalize(self.seen_at(video.values), dim=-1), video.at_secs, at_secs)
+        return heard.flatten(1) @ seen.flatten(1).T / len(at_secs)
 
     def synchrony(self, audio: Tokens, video: Tokens, offsets_secs: Tensor) -> Tensor:
         """How well what is heard so much after what is seen fits to it, [b, n_offsets] in -1..1.
@@ -167,3 +168,13 @@ class Avp(nn.Module):
         summed = torch.where(counts, fits, torch.zeros((), device=fits.device)).sum(dim=1)
         out: Tensor = summed / counts.sum(dim=1).clamp(min=1)
         return out
+
+
+def _at(values: Tensor, times_secs: Tensor, at_secs: Tensor) -> Tensor:
+    """[b, t, n] at `times_secs` [b, t], rising -> [b, k, n] at `at_secs` [k], by straight lines."""
+    wanted = at_secs.expand(len(values), -1).contiguous()
+    after = torch.searchsorted(times_secs.contiguous(), wanted).clamp(1, values.shape[1] - 1)
+    earlier, later = times_secs.gather(1, after - 1), times_secs.gather(1, after)
+    share = ((wanted - earlier) / (later - earlier).clamp(min=1e-6)).clamp(0, 1)[..., None]
+    index = after[..., None].expand(-1, -1, values.shape[2])
+    return values.gather(1, index - 1) * (1 - share) + values.gather(1, index) * share

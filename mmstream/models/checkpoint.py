@@ -8,7 +8,6 @@
 The id is a hash of weights and configuration: the same numbers have the same id wherever they lie.
 """
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Generic, Literal, TypeVar
@@ -21,11 +20,15 @@ from torch import Tensor, nn
 
 from mmstream.config import Settings
 from mmstream.errors import ScorerError
+from mmstream.models import content
+from mmstream.models.content import content_id, read_bytes
 
-WEIGHTS: Final = "model.safetensors"
-CONFIG: Final = "config.json"
+WEIGHTS: Final = content.WEIGHTS
+CONFIG: Final = content.CONFIG
 CARD: Final = "card.md"
 _PICKLED = frozenset({".bin", ".ckpt", ".joblib", ".npy", ".npz", ".pickle", ".pkl", ".pt", ".pth"})
+_HALVES = frozenset({torch.float16, torch.bfloat16})
+"""What weights of 32 bits may be stored as."""
 _MOST_NAMED = 5
 
 
@@ -67,12 +70,14 @@ class Checkpoint(Generic[M]):
     def fill(self, model: nn.Module) -> None:
         """Put the weights into a model built from `settings`; all of them and no others.
 
+        Those stored as float16 or bfloat16 are taken where the model has float32.
+
         Raises:
             ScorerError: some are missing, unexpected, of another shape or type, or not finite.
         """
         wanted = model.state_dict()
         both = wanted.keys() & self.weights.keys()
-        alike = {name for name in both if wanted[name].dtype == self.weights[name].dtype}
+        alike = {name for name in both if _fits(self.weights[name], wanted[name])}
         problems = [
             _listed("missing", wanted.keys() - self.weights.keys()),
             _listed("unexpected", self.weights.keys() - wanted.keys()),
@@ -99,7 +104,15 @@ class Checkpoint(Generic[M]):
         model.load_state_dict(self.weights)
 
 
-def save(folder: Path, model: nn.Module, settings: Settings, identity: Identity, card: str) -> str:
+def save(
+    folder: Path,
+    model: nn.Module,
+    settings: Settings,
+    identity: Identity,
+    card: str,
+    *,
+    half: bool = False,
+) -> str:
     """Write a checkpoint; give its id, which the card has no part in.
 
     Each file is written beside itself and renamed, config.json last: a crash leaves no half file.
@@ -110,11 +123,14 @@ def save(folder: Path, model: nn.Module, settings: Settings, identity: Identity,
         settings: what the model is built from.
         identity: what it is for.
         card: Markdown, with measured numbers.
+        half: store float32 as float16, in half the room; `fill` turns it back.
 
     Raises:
-        ScorerError: the folder cannot be made or written to.
+        ScorerError: the folder cannot be made or written to, or numbers are too large for float16.
     """
     weights = {name: w.detach().cpu().clone() for name, w in model.state_dict().items()}
+    if half:
+        weights = _halved(folder, weights)
     config = _Config(identity=identity, settings=settings.model_dump(mode="json"))
     packed = safetensors.torch.save({name: w.contiguous() for name, w in weights.items()})
     written = (config.model_dump_json(indent=2) + "\n").encode()
@@ -126,7 +142,7 @@ def save(folder: Path, model: nn.Module, settings: Settings, identity: Identity,
     except OSError as error:
         msg = f"{folder}: the model cannot be saved there: {error.strerror}"
         raise ScorerError(msg) from None
-    return _content_id(written, packed)
+    return content_id(written, packed)
 
 
 def read(
@@ -151,7 +167,7 @@ def read(
             weights are pickled, or random and that is not allowed; the text names what.
     """
     refuse_pickle(folder)
-    written = _bytes(folder / CONFIG)
+    written = read_bytes(folder / CONFIG)
     try:
         config = _Config.model_validate_json(written)
         settings = kind.model_validate(config.settings)
@@ -168,7 +184,7 @@ def read(
             "only `untrained: allow` runs them"
         )
         raise ScorerError(msg)
-    packed = _bytes(folder / WEIGHTS)
+    packed = read_bytes(folder / WEIGHTS)
     try:
         weights = safetensors.torch.load(packed)
     except SafetensorError as error:
@@ -177,7 +193,7 @@ def read(
     except KeyError as error:  # what the library says of a type that it does not map to torch's
         msg = f"{folder / WEIGHTS}: weights of the type {error} are not read"
         raise ScorerError(msg) from None
-    return Checkpoint(_content_id(written, packed), folder, config.identity, settings, weights)
+    return Checkpoint(content_id(written, packed), folder, config.identity, settings, weights)
 
 
 def refuse_pickle(path: Path) -> None:
@@ -213,23 +229,30 @@ def _refuse_other(folder: Path, identity: Identity, *, task: str, rate_hz: int |
         raise ScorerError(msg)
 
 
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        msg = f"{path}: cannot be read: {error.strerror}"
-        raise ScorerError(msg) from None
-
-
 def _replace(path: Path, content: bytes) -> None:
     beside = path.with_name(f".{path.name}.part")
     beside.write_bytes(content)
     beside.replace(path)
 
 
-def _content_id(config: bytes, weights: bytes) -> str:
-    digest = hashlib.sha256(hashlib.sha256(config).digest() + hashlib.sha256(weights).digest())
-    return digest.hexdigest()[:16]
+def _halved(folder: Path, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same with float32 as float16; whole numbers and flags stay."""
+    halved = {
+        name: weight.half() if weight.dtype == torch.float32 else weight
+        for name, weight in weights.items()
+    }
+    lost = {name for name in weights if _finite(weights[name]) and not _finite(halved[name])}
+    if lost:
+        msg = f"{folder}: weights {_listed('too large for float16 (65504 at most)', lost)}"
+        raise ScorerError(msg)
+    return halved
+
+
+def _fits(stored: Tensor, wanted: Tensor) -> bool:
+    """Whether the model can take weights of that type."""
+    if stored.dtype in _HALVES and wanted.dtype == torch.float32:
+        return True
+    return stored.dtype == wanted.dtype
 
 
 def _finite(weight: Tensor) -> bool:

@@ -11,6 +11,9 @@ in time follows from the strides of its layers (samples of 16 kHz):
 Longer sound is given to AST and Whisper in passes, whose tokens follow each other evenly.
 """
 
+# Before transformers imports a torchaudio that cannot:
+import mmstream.features.audio  # noqa: F401 # isort: skip
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -7,6 +7,9 @@ repository is asked for anything, whatever a configuration names. What a checkpo
 files is somebody else's too, and is treated alike.
 """
 
+# Before transformers imports a torchaudio that cannot:
+import mmstream.features.audio  # noqa: F401 # isort: skip
+
 import json
 import re
 import warnings

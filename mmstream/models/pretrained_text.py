@@ -1,5 +1,8 @@
 """Words -> tokens by BERT or another text network of the transformers library."""
 
+# Before transformers imports a torchaudio that cannot:
+import mmstream.features.audio  # noqa: F401 # isort: skip
+
 from collections.abc import Sequence
 
 import torch

@@ -5,6 +5,9 @@ and standard deviation are those it was trained with. The ResNet that is trained
 weights takes frames as they are.
 """
 
+# Before transformers imports a torchaudio that cannot:
+import mmstream.features.audio  # noqa: F401 # isort: skip
+
 from functools import partial
 
 import torch

@@ -125,6 +125,19 @@ class FeatureSet:
             values[feature] = value
         return replace(self, values=values)
 
+    def with_labels(self, labels: Sequence[Label]) -> "FeatureSet":
+        """The same with labels that came up while it ran; itself, where it has them all."""
+        known = {label.name for label in self.labels}
+        fresh = tuple(label for label in labels if label.name not in known)
+        if not fresh:
+            return self
+        more = features_of(fresh, {})
+        return replace(
+            self,
+            labels=(*self.labels, *fresh),
+            thresholds={**self.thresholds, **more.thresholds},
+        )
+
     def with_overrides(self, overrides: Sequence[Override]) -> "FeatureSet":
         """The same, set as before; what it has no more is passed over.
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mmstream.messages import Published
+from mmstream.messages import ModelInfo, Published
 from mmstream.metrics import StageMetrics
 from mmstream.runtime.chain import Chain
 from mmstream.runtime.control import Blueprint
@@ -38,6 +38,8 @@ class Graph:
     """Takes pictures of what happens; it is one of the sinks, too."""
     meters: tuple[StageMetrics, ...] = ()
     """Counters of what stands behind the sinks."""
+    models: tuple[ModelInfo, ...] = ()
+    """What `Info` says of the trained models among the specs."""
 
     @property
     def capabilities(self) -> tuple[str, ...]:

@@ -2,14 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 from pydantic import JsonValue
 
 import mmstream
 from mmstream.clock import Clock
-from mmstream.errors import ConfigError, SinkError, SourceError, UnreachableError
+from mmstream.errors import CommandError, ConfigError, SinkError, SourceError, UnreachableError
 from mmstream.media import Scores
 from mmstream.messages import (
     CONTENTS,
@@ -71,6 +71,7 @@ class LocalRuntime:
         self._clock = clock
         self._boot_id = boot_id
         self._started_utc_ns = clock.utc_ns()
+        self._labels = tuple(label.name for spec in graph.specs for label in spec.labels)
         self._stop = asyncio.Event()
         self._stopped_at_secs = 0.0
         """When on the loop's clock `stop` was called."""
@@ -365,15 +366,23 @@ class LocalRuntime:
         return who | self._info().model_dump(mode="json")
 
     def _info(self) -> Info:
-        labels = tuple(label.name for spec in self._graph.specs for label in spec.labels)
         return Info(
             version=mmstream.__version__,
             started=iso_utc(self._started_utc_ns),
-            sources=tuple(SourceInfo(id=name, labels=labels) for name in self._roster.runners),
+            sources=tuple(self._source_info(name) for name in self._roster.runners),
             schemas={content.__name__.lower(): SCHEMA_VERSION for content in CONTENTS},
             capabilities=self._graph.capabilities,
+            models=self._graph.models,
             log_level=log_level.current(),
         )
+
+    def _source_info(self, name: str) -> SourceInfo:
+        """Its labels are those of the scorers, and what they were taught since."""
+        labels = self._labels
+        with suppress(CommandError):  # before it runs it can have learned nothing
+            known = self._roster.features(name).labels
+            labels = tuple(dict.fromkeys((*labels, *(label.name for label in known))))
+        return SourceInfo(id=name, labels=labels)
 
     def _stats(self) -> Stats:
         worker = self._worker
@@ -382,5 +391,5 @@ class LocalRuntime:
         return Stats(
             stages=reports(self.stages(), lags_ms),
             batch_size=None if batch_size is None else round(batch_size, 2),
-            device=self._graph.worker.device,
+            device=worker.device,
         )

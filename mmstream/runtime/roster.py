@@ -8,7 +8,7 @@ from typing import Final
 
 from mmstream.clock import Clock
 from mmstream.errors import CommandError
-from mmstream.media import Scores
+from mmstream.media import Label, Scores
 from mmstream.messages import LogLevel, iso_utc
 from mmstream.runtime import log_level
 from mmstream.runtime.chain import Chain, ChainRunner
@@ -42,6 +42,15 @@ class _Place:
     telling: asyncio.Task[None] | None = None
     has_ended: bool = False
     """By itself, as files do."""
+    has_learned: bool = False
+    """It has labels that nobody was told of yet."""
+
+    def learn(self, labels: Sequence[Label]) -> None:
+        """Its scores have these, taught while it runs."""
+        features = self.features.with_labels(labels)
+        if features is not self.features:
+            self.features, self.has_learned = features, True
+            self.runner.changed.set()
 
 
 class Roster:
@@ -157,8 +166,9 @@ class Roster:
             name = scores.source
             if (leaving := self._leaving.get(name)) is not None:
                 leaving.deliver(scores)
-            elif name in self._places:
-                self._places[name].runner.deliver(scores)
+            elif (place := self._places.get(name)) is not None:
+                place.learn(scores.learned)
+                place.runner.deliver(scores)
 
     async def settled(self, name: str, secs: float) -> None:
         """Wait, for so long, until a source has started or failed."""
@@ -339,7 +349,7 @@ class Roster:
         place = self._places[name]
         place.speaking = group.create_task(guard(place.runner.speak), name=f"{name}.speak")
         if self._reports:
-            place.telling = group.create_task(self._tell_health(place.runner), name="reports")
+            place.telling = group.create_task(self._tell(name, place), name="reports")
         if place.features.is_enabled:
             self._capture(name)
 
@@ -363,11 +373,18 @@ class Roster:
         if all(ended) and (ended or not self._can_be_asked):
             self.over.set()
 
-    async def _tell_health(self, runner: ChainRunner) -> None:
+    async def _tell(self, name: str, place: _Place) -> None:
+        """Say how a source is, each time that this has changed, and what it has learned to tell."""
+        runner = place.runner
         while True:
             await runner.changed.wait()
             runner.changed.clear()
             await self._outlet.say(runner.gauge.health())
+            if place.has_learned:
+                place.has_learned = False
+                await runner.tune(place.features)
+                await self._tell_info()
+                await self.tell_features(name)
 
     async def _tell_info(self) -> None:
         if self._reports and self.tell_info is not None:

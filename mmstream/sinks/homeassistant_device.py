@@ -42,7 +42,19 @@ LOOKS: Final[Mapping[str, Look]] = {
     "impact": Look(icon="mdi:flash-alert"),
     "camera_blocked": Look("problem", is_diagnostic=True),
     "audio_lost": Look("problem", is_diagnostic=True),
+    "dog_bark": Look("sound", icon="mdi:dog"),
+    "rooster": Look("sound", icon="mdi:bird"),
+    "baby_cry": Look("sound", icon="mdi:baby-face"),
+    "person_sneeze": Look("sound", icon="mdi:account-alert"),
+    "clock_tick": Look("sound", icon="mdi:clock-outline"),
+    "rain": Look("sound", icon="mdi:weather-rainy"),  # not `moisture`: it is heard, nothing is wet
+    "sea_waves": Look("sound", icon="mdi:waves"),
+    "fire_crackling": Look("sound", icon="mdi:fire"),  # not `heat`: a hearth sounds so, too
+    "helicopter": Look("sound", icon="mdi:helicopter"),
+    "chainsaw": Look("sound", icon="mdi:saw-blade"),
+    "unusual": Look(icon="mdi:help-circle-outline"),  # not `problem`: it is only new
 }
+"""By `state/<label>`; what people teach has none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,10 @@ class ExampleDataset(Dataset[Example]):
         self.items = tuple(items)
         self._shards = shards
 
+    def only(self, items: Sequence[Item]) -> "ExampleDataset":
+        """Some of its examples."""
+        return ExampleDataset(items, self._shards)
+
     def __len__(self) -> int:
         return len(self.items)
 

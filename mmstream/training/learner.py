@@ -16,6 +16,7 @@ from mmstream.media import Modality
 from mmstream.models.mmt import Mmt
 from mmstream.training.balance import add_spread, coefficients, gradient_norms
 from mmstream.training.batches import Batch, tasks_of
+from mmstream.training.beginning import fill, starting_point
 from mmstream.training.losses import TaskLoss, UnimodalHeads, joint_loss
 from mmstream.training.settings import TrainSettings
 
@@ -46,10 +47,11 @@ class Learner:
     """A model in training, with what it takes: the optimiser, and heads of single modalities."""
 
     def __init__(self, settings: TrainSettings) -> None:
-        """Random weights, by the seed.
+        """Random weights, by the seed, but for encoders that begin with those of a checkpoint.
 
         Raises:
-            ConfigError: the device is not there.
+            ConfigError: the device is not there, or the checkpoint cannot be had.
+            ScorerError: the checkpoint's weights are not those of its encoders.
         """
         torch.manual_seed(settings.seed)
         self._settings = settings
@@ -58,6 +60,9 @@ class Learner:
         modalities = settings.model.fusion.modalities
         heads = UnimodalHeads(modalities, n_classes, n_dims=settings.model.fusion.n_dims)
         self._encoders = _encoders(model)
+        self._frozen: list[nn.Module] = []
+        self.start_id = self._start()
+        """The id of the checkpoint that the encoders began with; None: with random weights."""
         groups = list(_groups(model, heads, self._encoders))
         self._owners = [group.owner for group in groups]
         optimiser = torch.optim.AdamW(
@@ -88,6 +93,8 @@ class Learner:
         settings = self._settings
         torch.manual_seed(_drawn(settings.seed, number))
         self._model.train()
+        for encoder in self._frozen:
+            encoder.eval()
         outputs = self._model(batch.inputs)
         loss = joint_loss(outputs.logits, batch.targets, settings.loss)
         alone = self._heads(outputs.tokens, batch.targets, settings.loss)
@@ -115,6 +122,21 @@ class Learner:
                 for name, part in alone.losses.items()
             },
         )
+
+    def _start(self) -> str | None:
+        """Fill the encoders from a checkpoint, if one is asked for; give its id."""
+        found = starting_point(self._settings)
+        if found is None:
+            return None
+        begun: dict[Modality, nn.Module] = {
+            name: one for name, one in self._encoders.items() if name != "text"
+        }
+        fill(found, begun)
+        if self._settings.frozen:
+            self._frozen = [
+                encoder.requires_grad_(requires_grad=False) for encoder in begun.values()
+            ]
+        return found.id
 
     def tensors(self) -> dict[str, Tensor]:
         """All that `restore` needs, on the CPU; where the weights are there too, views of them."""
@@ -167,7 +189,8 @@ def _groups(
     parts.append((None, [*shared, *heads.parameters()]))
     for owner, weights in parts:
         for decays in (False, True):
-            those: list[Tensor] = [one for one in weights if (one.ndim > 1) == decays]
+            learned = [one for one in weights if one.requires_grad]
+            those: list[Tensor] = [one for one in learned if (one.ndim > 1) == decays]
             if those:
                 yield _Group(owner, decays, those)
 

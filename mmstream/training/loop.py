@@ -30,6 +30,7 @@ from mmstream.training.batches import (
     frame_statistics,
     loader,
 )
+from mmstream.training.beginning import begun
 from mmstream.training.dataset import ExampleDataset, shuffled
 from mmstream.training.history import EpochRecord
 from mmstream.training.interrupt import Asked, noted_ctrl_c
@@ -41,7 +42,6 @@ from mmstream.training.predictions import Predictions
 from mmstream.training.reading import Words, written
 from mmstream.training.schedule import Best, better, is_over, learning_rate
 from mmstream.training.settings import Corpus, TrainSettings
-from mmstream.training.shards import hashed
 from mmstream.training.state import Position, State, Sums
 
 STATE: Final = "state.safetensors"
@@ -98,13 +98,14 @@ def train(
         The folder of the best checkpoint.
 
     Raises:
-        ConfigError: the folder holds another training, the data lacks something.
+        ConfigError: the folder holds another training, the data lacks something, or the checkpoint
+            that it begins with cannot be had.
         ScorerError: the loss is not finite; the text names the examples.
         KeyboardInterrupt: Ctrl-C, after everything was saved.
     """
     if position(settings, corpus, folder).finished:
         return folder / BEST
-    at = state.load(folder / STATE, _begun(settings, corpus))
+    at = state.load(folder / STATE, begun(settings, corpus))
     run = _Run(settings, corpus, folder, at, clock)
     with noted_ctrl_c() as check:
         try:
@@ -124,7 +125,7 @@ def position(settings: TrainSettings, corpus: Corpus, folder: Path) -> Position:
     Raises:
         ConfigError: it is another one, or its checkpoint is gone; or the data lacks something.
     """
-    found = state.load(folder / STATE, _begun(settings, corpus), only_position=True).position
+    found = state.load(folder / STATE, begun(settings, corpus), only_position=True).position
     if found.best is not None and not (folder / BEST / checkpoint.WEIGHTS).exists():
         msg = f"{folder / BEST}: the checkpoint is gone; remove {folder} to train it anew"
         raise ConfigError(msg)
@@ -146,7 +147,7 @@ class _Run:
         self._learner = Learner(settings)
         if at.tensors:
             self._learner.restore(at.tensors)
-        else:
+        elif self._learner.start_id is None:  # else the checkpoint knew what sound is like
             self._standardise()
         self._saved_ns = clock.monotonic_ns()
         self._n_examples = 0
@@ -264,8 +265,7 @@ class _Run:
             (folder / VOCABULARY).write_text(self._words.vocabulary.to_json(), "utf-8")
         identity = checkpoint.Identity(task=settings.task, rate_hz=settings.rate_hz, trained=True)
         model = self._learner.model
-        n_weights = sum(weight.numel() for weight in model.parameters())
-        card = _card(settings, best, n_weights, len(self._corpus.examples["train"]))
+        card = _card(settings, best, self._learner, len(self._corpus.examples["train"]))
         checkpoint.save(folder, model, model.settings, identity, card)
 
     def _collator(self, split: Split, epoch: int | None) -> Collator:
@@ -339,27 +339,6 @@ def _after(at: Position, stepped: Stepped, secs: float) -> Position:
     )
 
 
-def _begun(settings: TrainSettings, corpus: Corpus) -> str:
-    """A digest of what the weights follow from, wherever the files are.
-
-    Raises:
-        ConfigError: a split that is needed is empty.
-    """
-    told = [
-        settings.model_dump_json(
-            exclude={"device": True, "data": True, "noise": {"recordings": True}}
-        )
-    ]
-    for name, splits in (("data", corpus.examples), ("noise", corpus.noise or {})):
-        for split in ("train", "val"):
-            items = splits[split].items if split in splits else ()
-            if not items and name == "data":
-                msg = f"data: no examples in the split {split!r}"
-                raise ConfigError(msg)
-            told += [f"{item.key} {item.annotation}" for item in items]
-    return hashed(*told)
-
-
 def _words(settings: TrainSettings, examples: ExampleDataset) -> Words | None:
     """With a vocabulary made of all that the training examples say, where one is needed."""
     if not settings.reads:
@@ -372,15 +351,21 @@ def _words(settings: TrainSettings, examples: ExampleDataset) -> Words | None:
     return Words(what, settings.model, vocabulary)
 
 
-def _card(settings: TrainSettings, best: Best, n_weights: int, n_examples: int) -> str:
+def _card(settings: TrainSettings, best: Best, learner: Learner, n_examples: int) -> str:
     """Markdown."""
     fusion = settings.model.fusion
+    n_weights = sum(weight.numel() for weight in learner.model.parameters())
+    start = ""
+    if learner.start_id is not None:
+        frozen = ", which were not trained" if settings.frozen else ""
+        encoders = f"the encoders of {settings.start_from} ({learner.start_id}){frozen}"
+        start = f"\n| began with | {encoders} |"
     return f"""# {settings.task}: {", ".join(fusion.modalities)}
 
 | | |
 |---|---|
 | fusion | {fusion.type} |
-| weights | {n_weights} |
+| weights | {n_weights} |{start}
 | trained on | {n_examples} examples, seed {settings.seed} |
 | epoch | {best.epoch + 1} of at most {settings.optimise.n_epochs} |
 | validation | accuracy {best.accuracy:.4f}, cross-entropy {best.loss:.4f} |

@@ -21,6 +21,7 @@ from mmstream.codecs import Decoded, MediaInput
 from mmstream.config import Settings
 from mmstream.errors import SourceError
 from mmstream.features.audio import LogMel, LogMelSettings
+from mmstream.features.video import luma_of, small_luma
 from mmstream.media import (
     DEFAULT_RATE_HZ,
     NS_PER_SEC,
@@ -44,7 +45,6 @@ _CHUNK_NS: Final = NS_PER_SEC // 10
 """No chunk of a media file is longer."""
 _EARLY_NS: Final = NS_PER_SEC // 1_000
 """Containers round the instants of pictures to as much."""
-_BT601: Final = np.array((0.299, 0.587, 0.114), np.float32)
 
 
 class SoundSettings(Settings):
@@ -346,7 +346,9 @@ def _apart(path: Path) -> str:
 
 def _small(image: Image, settings: PictureSettings) -> Bytes:
     """[height, width, 1 or 3], scaled down by averaging."""
-    return _coloured(image.rgb((settings.width, settings.height)), settings)
+    if settings.colour == "luma":
+        return small_luma(image, width=settings.width, height=settings.height)[..., None]
+    return image.rgb((settings.width, settings.height))
 
 
 @cache
@@ -368,8 +370,7 @@ def _coloured(rgb: Bytes, settings: PictureSettings) -> Bytes:
     """[h, w, 3] -> [h, w, 1 or 3]."""
     if settings.colour == "rgb":
         return rgb
-    luma: Floats = rgb @ _BT601
-    return np.rint(luma).clip(0, 255).astype(np.uint8)[..., None]
+    return luma_of(rgb)[..., None]
 
 
 def _runs(flags: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -8,7 +8,7 @@ from pydantic import Field
 from mmstream.config import Settings
 
 
-class OptimiseSettings(Settings):
+class FitSettings(Settings):
     """AdamW (Loshchilov and Hutter 2019), warmed up, then along a cosine to 0."""
 
     n_epochs: int = Field(default=20, ge=1)
@@ -23,6 +23,11 @@ class OptimiseSettings(Settings):
     """Of matrices and filters; norms and biases have none."""
     clip: float = Field(default=1.0, gt=0)
     """The longest that the gradient of all weights together may be."""
+
+
+class OptimiseSettings(FitSettings):
+    """As above, and when it is over before its time."""
+
     watch: Literal["loss", "accuracy"] = "loss"
     """What of the validation split says which epoch is best; accuracy: the mean of the tasks'."""
     patience: int = Field(default=5, ge=1)
@@ -38,7 +43,7 @@ class Best(Settings):
     accuracy: float = Field(ge=0, le=1)
 
 
-def learning_rate(settings: OptimiseSettings, *, step: int, n_steps: int) -> float:
+def learning_rate(settings: FitSettings, *, step: int, n_steps: int) -> float:
     """Of the step with that number, from 0, of a training of `n_steps`."""
     n_warm_up = math.ceil(settings.warm_up * n_steps)
     if step < n_warm_up:

@@ -26,6 +26,7 @@ from mmstream.training.reading import WordSettings
 from mmstream.training.recordings import PieceSettings
 from mmstream.training.schedule import OptimiseSettings
 from mmstream.training.shards import build_shards, key_of
+from mmstream.training.share import share_of
 
 _SPLITS: Final[tuple[Split, ...]] = ("train", "val", "test")
 
@@ -153,6 +154,14 @@ class TrainSettings(Settings):
     """None: sound is as it was recorded."""
     augment: AugmentSettings = AugmentSettings()
     words: WordSettings = WordSettings()
+    share: float = Field(default=1, gt=0, le=1)
+    """Of the training examples, of each class and group alike, drawn by the seed: as if there were
+    no more. Validation and test stay whole."""
+    start_from: str | None = Field(default=None, min_length=1)
+    """`avp-small`, or the folder of a checkpoint of its kind, whose encoders of sound and sight the
+    model's own begin with; None: with random weights."""
+    frozen: bool = False
+    """Those encoders stay as they are: what is trained tells how much they know already."""
     seed: int = Field(default=0, ge=0)
     """Of all that is drawn: weights, order, noise, what is dropped out."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -171,7 +180,15 @@ class TrainSettings(Settings):
         """
         examples = self.data.read(folder, told)
         noise = read_noise(self.noise, folder, told) if self.noise else None
-        return Corpus(examples, noise)
+        return self.drawn(Corpus(examples, noise))
+
+    def drawn(self, corpus: Corpus) -> Corpus:
+        """With the share of its training examples that is learned from."""
+        if self.share == 1:
+            return corpus
+        train = corpus.examples["train"]
+        some = train.only(share_of(train.items, self.share, seed=self.seed))
+        return Corpus({**corpus.examples, "train": some}, corpus.noise)
 
     @property
     def rate_hz(self) -> int | None:
@@ -226,6 +243,16 @@ class TrainSettings(Settings):
             raise ValueError(msg)
         if (model.question is None) != (self.words.question is None):
             msg = "words.question: says what model.question is asked; both or none"
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _check_start(self) -> Self:
+        if self.frozen and self.start_from is None:
+            msg = "frozen: needs start_from, random encoders know nothing"
+            raise ValueError(msg)
+        if self.start_from is not None and self.model.audio is None and self.model.video is None:
+            msg = "start_from: needs model.audio or model.video, nothing else begins with it"
             raise ValueError(msg)
         return self
 

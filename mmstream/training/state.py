@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import safetensors.torch
 from pydantic import Field, ValidationError
 from safetensors import SafetensorError, safe_open
@@ -124,3 +125,16 @@ def load(path: Path, begun: str, *, only_position: bool = False) -> State:
         )
         raise ConfigError(msg)
     return State(position, tensors)
+
+
+def under(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Those whose names begin with `part.`, without it."""
+    prefix = f"{part}."
+    return {
+        name.removeprefix(prefix): one for name, one in tensors.items() if name.startswith(prefix)
+    }
+
+
+def drawn(seed: int, number: int) -> int:
+    """What torch draws from in the step with that number."""
+    return int(np.random.SeedSequence((seed, number)).generate_state(1)[0])

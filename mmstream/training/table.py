@@ -24,6 +24,7 @@ from mmstream.config import Problem, Settings, problems_of
 from mmstream.errors import ConfigError, mask_credentials
 from mmstream.media import Modality
 from mmstream.messages import ID_PATTERN
+from mmstream.models.avp_spec import AVP_SMALL
 from mmstream.training.results import AS_IT_IS
 from mmstream.training.settings import AnyData, TrainSettings
 from mmstream.yaml_tree import Node, Place, nearest, plain, read_tree, walk
@@ -70,6 +71,8 @@ class RowSettings(TrainSettings):
     def placed(self, folder: Path, media: Path | None) -> "RowSettings":
         """With its paths relative to `folder`, or its recordings below `media`, if given."""
         update: dict[str, object] = {"data": _placed(self.data, folder, media)}
+        if self.start_from is not None and self.start_from != AVP_SMALL:
+            update["start_from"] = str((folder / Path(self.start_from).expanduser()).resolve())
         if self.noise is not None:
             recordings = _placed(self.noise.recordings, folder, media)
             update["noise"] = self.noise.model_copy(update={"recordings": recordings})

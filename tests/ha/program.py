@@ -16,7 +16,7 @@ from pydantic import JsonValue
 Form = Literal["device", "component", "off"]
 
 SHAPES: Final[JsonValue] = {"type": "synthetic"}
-QUICK: Final = {"person": False, "face": False, "speech": False}
+QUICK: Final = {"person": False, "face": False, "speech": False, "avp": False}
 """Detectors that load slowly and that nothing here needs."""
 
 

@@ -17,7 +17,10 @@ from pydantic import JsonValue
 pytestmark = pytest.mark.broker
 
 ROOT = "mmstream/test"
-OFF = ("presence", "person", "face", "speech", "alarm", "condition", "impact", "person_speaking")
+OFF = (
+    *("presence", "person", "face", "speech", "alarm", "condition"),
+    *("impact", "person_speaking", "avp"),
+)
 FEATURES = {
     "enabled": "ON",
     "video": "ON",

@@ -56,7 +56,7 @@ class Place:
                 }
                 for name in SOURCES
             },
-            "detectors": dict.fromkeys((*off, "person_speaking"), False),
+            "detectors": dict.fromkeys((*off, "person_speaking", "avp"), False),
             "events": {"loud": {"min_off_secs": 0.5}, "motion": {"min_off_secs": 0.5}},
             "store": {"path": str(self.store)},
             "sinks": {"mqtt": {"port": port, "outbox_size": outbox_size}},

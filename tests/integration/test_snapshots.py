@@ -21,7 +21,10 @@ from mmstream.sinks.mqtt import MqttSettings, MqttSink
 pytestmark = pytest.mark.broker
 
 ROOT = "mmstream/test"
-OFF = ("presence", "person", "face", "speech", "alarm", "condition", "impact", "person_speaking")
+OFF = (
+    *("presence", "person", "face", "speech", "alarm", "condition"),
+    *("impact", "person_speaking", "avp"),
+)
 
 
 LEFT: JsonValue = [[0, 0], [0.6, 0], [0.6, 1], [0, 1]]

@@ -1,0 +1,53 @@
+"""What a running AVP has been taught, and what it has learned is normal: files, looked at live."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from mmstream.media import Floats, Label
+from mmstream.models import normal, taught
+from mmstream.models.avp_spec import UNUSUAL
+
+
+class Learned:
+    """Scores of embeddings by what lies in two folders just now; None: nothing does."""
+
+    def __init__(
+        self, *, taught_in: Path | None, normal_in: Path | None, model: str, detector: str
+    ) -> None:
+        """Look into them.
+
+        Args:
+            taught_in: the folder of what was taught.
+            normal_in: the folder of what is normal.
+            model: the id of the checkpoint that the embeddings come from.
+            detector: what labels call it.
+        """
+        self._detector = detector
+        self._taught = taught.taught_in(taught_in, model=model)
+        self._normal = normal.normal_in(normal_in, model=model)
+        self._normals = normal.by_source(self._normal.taken)
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Why files are passed over, a line each."""
+        return self._taught.problems + self._normal.problems
+
+    def refresh(self) -> bool:
+        """Look again; whether anything has changed."""
+        is_changed = self._taught.refresh()
+        if self._normal.refresh():
+            self._normals = normal.by_source(self._normal.taken)
+            is_changed = True
+        return is_changed
+
+    def label(self, name: str) -> Label:
+        """As what scores of it are told."""
+        return Label(name, "av", self._detector)
+
+    def scores(self, source: str, embedding: Floats) -> Mapping[str, float]:
+        """By label, 0..1, of a unit embedding [d] of that source."""
+        found = {one.about.label: one.score(embedding) for one in self._taught.taken}
+        usual = self._normals.get(source)
+        if usual is not None:
+            found[UNUSUAL] = usual.score(embedding)
+        return found

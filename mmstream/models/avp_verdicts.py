@@ -1,0 +1,145 @@
+r"""Windows -> scores of labels, and what each sense had in them.
+
+p         how likely the event is, from sound and sight together
+score     sigmoid(logit(p) - logit(threshold)): 0.5 is the point of decision
+`Fused`   the share of p that is gone without that sense, 0..1: each is left out once more, where
+          there are both. Of a sense that is not there it is 0, and 1 of the other
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from mmstream.media import Floats, Fused, Label, Modality
+from mmstream.metrics import StageMetrics
+from mmstream.models.avp import Avp
+from mmstream.models.avp_learned import Learned
+from mmstream.models.avp_windows import Fuser, Window
+
+_USUAL_THRESHOLD: Final = 0.5
+_CERTAIN: Final = 60.0
+"""Logits beyond are as good as it: e to the power of much more is no number."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """A window and whose it is."""
+
+    source: str
+    window: Window
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Verdict:
+    """What is said of a window."""
+
+    scores: Mapping[str, float]
+    """By label, 0..1."""
+    fused: Mapping[str, Fused]
+    """By label."""
+    embedding: Floats
+    """[d], of length 1."""
+    learned: tuple[Label, ...]
+    """Those of the labels that are no events of the model."""
+
+
+class Judge:
+    """Says what windows hold: events that the model knows, and what it was taught."""
+
+    def __init__(
+        self, model: Avp, told: Sequence[str], learned: Learned, metrics: StageMetrics
+    ) -> None:
+        """`told` are events of the model; what was taught under such a name takes its place."""
+        settings = model.settings
+        self._fuser = Fuser(model, metrics)
+        self._learned = learned
+        self._columns = [settings.events.labels.index(name) for name in told]
+        self._thresholds = {name: settings.thresholds.get(name, _USUAL_THRESHOLD) for name in told}
+
+    def judge(self, views: Sequence[View]) -> list[Verdict]:
+        """One for each; each window has some token.
+
+        Raises:
+            ScorerError: there is not memory enough for one window.
+        """
+        self._learned.refresh()
+        both = [n for n, view in enumerate(views) if view.window.is_both]
+        rest = [views[n] for n in both]
+        heard = dict(zip(both, self._opinions(rest, ("audio",)), strict=True))
+        seen = dict(zip(both, self._opinions(rest, ("video",)), strict=True))
+        verdicts = []
+        for n, (view, whole) in enumerate(
+            zip(views, self._opinions(views, ("audio", "video")), strict=True)
+        ):
+            if n in heard:
+                fused = _shares(whole.strengths, heard[n].strengths, seen[n].strengths)
+            else:
+                alone = Fused(float(view.window.has("audio")), float(view.window.has("video")))
+                fused = dict.fromkeys(whole.strengths, alone)
+            learned = tuple(self._learned.label(name) for name in whole.learned)
+            verdicts.append(Verdict(self._decided(whole), fused, whole.embedding, learned))
+        return verdicts
+
+    def _opinions(self, views: Sequence[View], modalities: Sequence[Modality]) -> list["_Opinion"]:
+        """What is said if there is nothing else than `modalities`."""
+        if not views:
+            return []
+        said = self._fuser.say([view.window for view in views], modalities)
+        likely = _sigmoid(said.logits[:, self._columns]).tolist()
+        return [
+            _Opinion(
+                dict(zip(self._thresholds, row, strict=True)),
+                self._learned.scores(view.source, embedding),
+                embedding,
+            )
+            for view, row, embedding in zip(views, likely, said.embedding, strict=True)
+        ]
+
+    def _decided(self, opinion: "_Opinion") -> Mapping[str, float]:
+        events = opinion.events.items()
+        scores = {name: _score(likely, self._thresholds[name]) for name, likely in events}
+        return {**scores, **opinion.learned}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Opinion:
+    """What is said of one window, by some senses."""
+
+    events: Mapping[str, float]
+    """How likely each is."""
+    learned: Mapping[str, float]
+    """The scores of what was taught, and of what is unusual."""
+    embedding: Floats
+    """[d], of length 1."""
+
+    @property
+    def strengths(self) -> Mapping[str, float]:
+        """Of all labels, 0..1."""
+        return {**self.events, **self.learned}
+
+
+def _shares(
+    whole: Mapping[str, float], heard: Mapping[str, float], seen: Mapping[str, float]
+) -> Mapping[str, Fused]:
+    """What each sense has in `whole`, by what is said of sound alone and of sight alone."""
+    return {
+        name: Fused(audio=_gone(strength, seen[name]), video=_gone(strength, heard[name]))
+        for name, strength in whole.items()
+    }
+
+
+def _gone(whole: float, rest: float) -> float:
+    """Which share of `whole` is not in `rest`."""
+    return max(0.0, 1 - rest / whole) if whole > 0 else 0.0
+
+
+def _score(likely: float, threshold: float) -> float:
+    """sigmoid(logit(likely) - logit(threshold)), for 0 and 1 too."""
+    yes, no = likely * (1 - threshold), (1 - likely) * threshold
+    return yes / (yes + no)
+
+
+def _sigmoid(logits: Floats) -> Floats:
+    return np.asarray(1 / (1 + np.exp(-logits.clip(-_CERTAIN, _CERTAIN))), np.float32)

@@ -1,0 +1,313 @@
+"""Pre-training of AVP: step by step through `Scenes`, resumable, judged on unseen pairs.
+
+    folder/state.safetensors   where it stands; whoever is interrupted goes on from there
+           history.jsonl       a PretrainRecord for each judgement
+           best/               the checkpoint, once it is over
+
+As `mmstream.training.loop`: the same weights, bit by bit, however often it was interrupted.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final, Literal, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from mmstream.clock import Clock, SystemClock
+from mmstream.config import Settings
+from mmstream.errors import ConfigError, ScorerError
+from mmstream.media import NS_PER_SEC
+from mmstream.models import checkpoint
+from mmstream.models.avp import TASK, Avp, AvpSettings
+from mmstream.training import state
+from mmstream.training.dataset import ExampleDataset
+from mmstream.training.interrupt import Asked, noted_ctrl_c
+from mmstream.training.manifest import ManifestSettings, Split
+from mmstream.training.matching import Matched, match
+from mmstream.training.pretraining import Losses, ObjectiveSettings, Pretrainer
+from mmstream.training.scenes import SceneMaker, SceneSettings
+from mmstream.training.schedule import FitSettings, learning_rate
+from mmstream.training.settings import ManifestData
+from mmstream.training.shards import hashed
+from mmstream.training.state import State
+
+STATE: Final = "state.safetensors"
+HISTORY: Final = "history.jsonl"
+BEST: Final = "best"
+SAVE_SECS: Final = 60.0
+"""How much work an interruption may cost, at most."""
+
+_NAMES: Final = ("contrast", "synchrony", "reconstruct", "events")
+_N_MEASURED: Final = 8
+"""Steps whose frames say how sound is standardised."""
+_PART_SECS: Final = 0.25
+"""Windows end at multiples of it."""
+_CLOCK: Final = SystemClock()
+
+
+class PretrainSettings(Settings):
+    """All of a pre-training."""
+
+    data: ManifestData
+    """Recordings; the task `sound` says what is heard in them."""
+    unseen: ManifestSettings | None = None
+    """More pairs to test on, of people who are not in `data`."""
+    left_out: tuple[str, ...] = ()
+    """Classes whose recordings are not trained on, so that they can be taught later."""
+    model: AvpSettings
+    scenes: SceneSettings = SceneSettings()
+    objectives: ObjectiveSettings = ObjectiveSettings()
+    optimise: FitSettings = FitSettings()
+    """An epoch is a pass over the pairs, and `n_batch` are the pairs of a step."""
+    judge_epochs: int = Field(default=5, ge=1)
+    """From one judgement on the validation split to the next."""
+    seed: int = Field(default=0, ge=0)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    @model_validator(mode="after")
+    def _check_lengths(self) -> Self:
+        if self.scenes.secs < self.model.window_secs:
+            msg = f"scenes.secs: at least model.window_secs, {self.model.window_secs}"
+            raise ValueError(msg)
+        return self
+
+
+class PretrainRecord(Settings):
+    """What was measured after some epochs."""
+
+    n_steps: int
+    n_steps_most: int
+    losses: Mapping[str, float]
+    """The mean of the steps since the record before, by objective."""
+    val: Matched | None
+    """On the validation split; None: nothing was judged."""
+    secs: float
+    """Of training so far, as the clock has it."""
+
+
+Told = Callable[[PretrainRecord], None]
+
+
+def pretrain(
+    settings: PretrainSettings,
+    examples: Mapping[Split, ExampleDataset],
+    folder: Path,
+    told: Told = lambda _record: None,
+    clock: Clock = _CLOCK,
+) -> Path:
+    """Train, or go on with a training that was interrupted, until it is over.
+
+    Ctrl-C stops it after the step it is in, with everything saved; a second one at once.
+
+    Returns:
+        The folder of the checkpoint.
+
+    Raises:
+        ConfigError: the folder holds another training, the data lacks something.
+        ScorerError: the loss is not finite.
+        KeyboardInterrupt: Ctrl-C, after everything was saved.
+    """
+    at = state.load(folder / STATE, _begun(settings, examples))
+    if at.position.finished:
+        return folder / BEST
+    run = _Run(settings, examples, folder, at, clock)
+    with noted_ctrl_c() as check:
+        try:
+            while not run.is_over:
+                check()
+                record = run.step()
+                if record is not None:
+                    told(record)
+        except Asked:
+            run.save()
+            raise KeyboardInterrupt from None
+    return run.finish()
+
+
+class _Run:
+    """A pre-training from where it stands."""
+
+    def __init__(
+        self,
+        settings: PretrainSettings,
+        examples: Mapping[Split, ExampleDataset],
+        folder: Path,
+        at: State,
+        clock: Clock,
+    ) -> None:
+        self._settings, self._folder, self._clock = settings, folder, clock
+        self._device = _device(settings.device)
+        self._val = examples["val"]
+        self._maker = SceneMaker(
+            settings.scenes,
+            settings.model,
+            examples["train"],
+            n_pairs=settings.optimise.n_batch,
+            left_out=frozenset(settings.left_out),
+            seed=settings.seed,
+        )
+        torch.manual_seed(settings.seed)
+        self._model = Pretrainer(settings.model, settings.objectives).to(self._device)
+        fit = settings.optimise
+        self._optimiser = torch.optim.AdamW(
+            [
+                {"params": part, "weight_decay": decay}
+                for part, decay in (
+                    ([one for one in self._model.parameters() if one.ndim > 1], fit.weight_decay),
+                    ([one for one in self._model.parameters() if one.ndim <= 1], 0.0),
+                )
+            ]
+        )
+        self._position = at.position
+        self._n_steps = fit.n_epochs * self._maker.n_steps_epoch
+        if at.tensors:
+            self._restore(at.tensors)
+        else:
+            self._standardise()
+        self._sums: dict[str, float] = {}
+        self._n_summed = 0
+        self._saved_ns = clock.monotonic_ns()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no step is left."""
+        return self._position.n_steps >= self._n_steps
+
+    def step(self) -> PretrainRecord | None:
+        """One step; a record where a judgement is due."""
+        began_ns = self._clock.monotonic_ns()
+        number = self._position.n_steps
+        losses = self._learnt(number)
+        for name in _NAMES:
+            self._sums[name] = self._sums.get(name, 0.0) + getattr(losses, name).item()
+        self._n_summed += 1
+        now_ns = self._clock.monotonic_ns()
+        self._position = self._position.model_copy(
+            update={
+                "n_steps": number + 1,
+                "secs": self._position.secs + (now_ns - began_ns) / NS_PER_SEC,
+            }
+        )
+        if now_ns - self._saved_ns >= SAVE_SECS * NS_PER_SEC:
+            self.save()
+        n_between = self._settings.judge_epochs * self._maker.n_steps_epoch
+        return self._judged() if (number + 1) % n_between == 0 or self.is_over else None
+
+    def save(self) -> None:
+        """Write where it stands."""
+        parts = {"model": self._model.state_dict()}
+        states = self._optimiser.state_dict()["state"]
+        parts |= {f"optimiser.{index}": one for index, one in states.items()}
+        tensors = {
+            f"{part}.{name}": tensor.detach().cpu().contiguous()
+            for part, named in parts.items()
+            for name, tensor in named.items()
+        }
+        state.save(self._folder / STATE, State(self._position, tensors))
+        self._saved_ns = self._clock.monotonic_ns()
+
+    def finish(self) -> Path:
+        """Write the checkpoint."""
+        avp = self._model.avp.eval()
+        self._remember_background(avp)
+        folder = self._folder / BEST
+        rate_hz = avp.settings.audio.front_end.rate_hz
+        identity = checkpoint.Identity(task=TASK, rate_hz=rate_hz, trained=True)
+        checkpoint.save(folder, avp, avp.settings, identity, "", half=True)
+        self._position = self._position.model_copy(update={"finished": True})
+        state.save(self._folder / STATE, State(self._position, {}))
+        return folder
+
+    def _learnt(self, number: int) -> Losses:
+        settings = self._settings
+        torch.manual_seed(state.drawn(settings.seed, number))
+        end_secs = self._end_secs()
+        scenes = self._maker.scenes(number, end_secs=end_secs).to(self._device)
+        rate = learning_rate(settings.optimise, step=number, n_steps=self._n_steps)
+        for group in self._optimiser.param_groups:
+            group["lr"] = rate
+        self._model.train()
+        losses: Losses = self._model(scenes, end_secs=end_secs)
+        total = losses.total(settings.objectives)
+        total.backward()  # type: ignore[no-untyped-call]  # torch has no type for it
+        norm = torch.nn.utils.clip_grad_norm_(self._model.parameters(), settings.optimise.clip)
+        if not bool(torch.isfinite(total + norm)):
+            msg = f"step {number + 1}, learning rate {rate:.2g}: the loss is not finite"
+            raise ScorerError(msg)
+        self._optimiser.step()
+        self._optimiser.zero_grad()
+        return losses
+
+    def _end_secs(self) -> float:
+        """When the windows of a step end: anywhere that leaves room for a whole one."""
+        settings = self._settings
+        n_places = int((settings.scenes.secs - settings.model.window_secs) / _PART_SECS) + 1
+        return settings.model.window_secs + _PART_SECS * int(torch.randint(n_places, ()))
+
+    def _judged(self) -> PretrainRecord:
+        avp = self._model.avp.eval()
+        record = PretrainRecord(
+            n_steps=self._position.n_steps,
+            n_steps_most=self._n_steps,
+            losses={name: one / self._n_summed for name, one in self._sums.items()},
+            val=match(avp, self._val) if len(self._val) else None,
+            secs=self._position.secs,
+        )
+        self._sums, self._n_summed = {}, 0
+        with (self._folder / HISTORY).open("a", encoding="utf-8") as file:
+            file.write(record.model_dump_json() + "\n")
+        return record
+
+    @torch.no_grad()
+    def _standardise(self) -> None:
+        """Tell the encoder of sound what frames are like."""
+        window_secs = self._settings.model.window_secs
+        steps = (self._maker.scenes(n, end_secs=window_secs) for n in range(_N_MEASURED))
+        frames = torch.cat([one.frames.flatten(0, 1) for one in steps])
+        self._model.avp.audio.standardise(mean=frames.mean(dim=0), std=frames.std(dim=0))
+
+    @torch.no_grad()
+    def _remember_background(self, avp: Avp) -> None:
+        """Fill `Avp.background` with windows of further steps, heard, seen and both."""
+        found: list[Tensor] = []
+        end_secs = self._settings.scenes.secs
+        while sum(map(len, found)) < len(avp.background):
+            number = self._n_steps + len(found)
+            torch.manual_seed(state.drawn(self._settings.seed, number))
+            scenes = self._maker.scenes(number, end_secs=end_secs).to(self._device)
+            found.append(self._model.embeddings(scenes, end_secs=end_secs))
+        every = torch.cat(found)
+        chosen = torch.randperm(len(every))[: len(avp.background)]
+        avp.background.copy_(torch.nn.functional.normalize(every[chosen], dim=1))
+
+    def _restore(self, tensors: Mapping[str, Tensor]) -> None:
+        self._model.load_state_dict(state.under("model", tensors))
+        written = self._optimiser.state_dict()
+        n_weights = sum(len(group["params"]) for group in written["param_groups"])
+        states = {index: state.under(f"optimiser.{index}", tensors) for index in range(n_weights)}
+        written["state"] = {index: one for index, one in states.items() if one}
+        self._optimiser.load_state_dict(written)
+
+
+def _device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
+    has_cuda = torch.cuda.is_available()
+    if name == "cuda" and not has_cuda:
+        msg = "device: there is no CUDA device here; allowed: auto, cpu"
+        raise ConfigError(msg)
+    return torch.device("cuda" if has_cuda and name != "cpu" else "cpu")
+
+
+def _begun(settings: PretrainSettings, examples: Mapping[Split, ExampleDataset]) -> str:
+    """A digest of what the weights follow from, wherever the files are.
+
+    Raises:
+        ConfigError: nothing is to be trained on.
+    """
+    items = examples["train"].items
+    if not items:
+        msg = "data: no examples in the split 'train'"
+        raise ConfigError(msg)
+    told = settings.model_dump_json(exclude={"device": True, "data": True, "unseen": True})
+    return hashed(told, *(f"{item.key} {item.annotation}" for item in items))

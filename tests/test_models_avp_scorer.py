@@ -1,0 +1,224 @@
+"""AVP on hops: what it says of sound and sight, of either alone, of nothing, short of memory."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from avp_recordings import (
+    LABELS,
+    Part,
+    avp_settings,
+    recorded,
+    said_by_stream,
+    scorer_of,
+    tiny,
+)
+from torch import Tensor
+
+from mmstream.errors import ScorerError
+from mmstream.media import Floats, Fused, Hop, Label, Modality, Scores
+from mmstream.models import normal, taught
+from mmstream.models.avp import Avp
+from mmstream.models.avp_learned import Learned
+from mmstream.models.avp_scorer import EMBEDDING, AvpScorer
+from mmstream.models.avp_verdicts import Judge, Verdict, View
+from mmstream.models.avp_whole import whole
+from mmstream.models.normal import Normal, NormalSettings
+from mmstream.models.taught import Prototype, TaughtClip, TaughtSettings
+from mmstream.models.tokens import Tokens
+from mmstream.stages import Load
+
+_HOPS = (4000,) * 4
+
+
+def _hops(source: str = "cam", *, sound: bool = True, sight: bool = True) -> tuple[Hop, ...]:
+    part = Part(0, _HOPS, has_sound=sound, frame_ns=40_000_000 * sight, n_deaf=0)
+    return recorded(source, [part]).hops
+
+
+def _embedding(scores: Scores) -> Floats:
+    embedding: Floats = scores.outputs[EMBEDDING].values[0]
+    return embedding
+
+
+def test_the_share_of_each_sense_is_what_is_gone_without_it() -> None:
+    model = tiny(avp_settings())
+    both = said_by_stream(scorer_of(model), _hops(), 2)[-1]
+    heard = said_by_stream(scorer_of(model), _hops(sight=False), 2)[-1]
+    recording = recorded("cam", [Part(0, _HOPS, has_sound=True, frame_ns=40_000_000, n_deaf=0)])
+    stretch = recording.stretches[0]
+    mute = type(stretch)(
+        stretch.start_ns, stretch.samples[:0], stretch.heard[:0], stretch.pictures, stretch.at_ns
+    )
+    logits = whole(model, [mute], [recording.hops[-1].span.end_ns]).logits[0]
+    for label, logit in zip(LABELS, logits, strict=True):
+        p, p_heard, p_seen = both.outputs[label], heard.outputs[label], 1 / (1 + np.exp(-logit))
+        fused = both.fused[label]
+        assert fused.audio == pytest.approx(max(0, 1 - p_seen / p.values[0]), abs=1e-4)
+        assert fused.video == pytest.approx(max(0, 1 - p_heard.values[0] / p.values[0]), abs=1e-4)
+    assert any(both.fused[label].audio > 0 or both.fused[label].video > 0 for label in LABELS)
+    assert set(heard.fused.values()) == {Fused(audio=1.0, video=0.0)}
+
+
+def test_one_sense_is_enough_and_none_says_nothing() -> None:
+    scorer = scorer_of(tiny(avp_settings()))
+    mixed = [
+        *_hops("a", sight=False),
+        *_hops("v", sound=False),
+        *_hops("n", sound=False, sight=False),
+    ]
+    scores = said_by_stream(scorer, mixed, len(mixed))
+    assert all({*one.outputs} == {*LABELS, EMBEDDING} for one in scores[:8])
+    assert set(scores[7].fused.values()) == {Fused(audio=0.0, video=1.0)}
+    assert all(not one.outputs and not one.fused for one in scores[8:])
+
+
+def test_a_score_of_one_half_is_the_threshold() -> None:
+    model = tiny(avp_settings())
+    hops = _hops()
+    likely = float(said_by_stream(scorer_of(model), hops, 1)[-1].outputs["rain"].values[0])
+    changed = Avp(model.settings.model_copy(update={"thresholds": {"rain": likely}})).eval()
+    changed.load_state_dict(model.state_dict())
+    scores = said_by_stream(scorer_of(changed), hops, 1)[-1]
+    assert scores.outputs["rain"].values[0] == pytest.approx(0.5, abs=1e-4)
+    assert scores.outputs["rain"].at_ns.tolist() == [hops[-1].span.start_ns]
+    before = said_by_stream(scorer_of(model), hops, 1)[-1]
+    assert scores.outputs["bark"].values[0] == pytest.approx(before.outputs["bark"].values[0])
+
+
+def test_what_is_only_ingested_is_known_afterwards() -> None:
+    model = tiny(avp_settings())
+    hops = _hops()
+    scorer = scorer_of(model)
+    skipped = scorer.score(hops[:3], (), Load.INGEST)
+    assert all(not one.outputs for one in skipped)
+    last = scorer.score(hops[3:], (), Load.STRETCHED)[0]
+    np.testing.assert_allclose(
+        _embedding(last), _embedding(said_by_stream(scorer_of(model), hops, 1)[3]), atol=1e-5
+    )
+
+
+def test_a_source_that_is_forgotten_begins_anew() -> None:
+    model, (first, then, *_) = tiny(avp_settings()), _hops()
+    scorer = scorer_of(model)
+    scorer.score([first], (), Load.FULL)
+    scorer.forget("cam")
+    scorer.forget("nobody")
+    after = scorer.score([then], (), Load.FULL)[0]
+    fresh = scorer_of(model).score([then], (), Load.FULL)[0]
+    np.testing.assert_array_equal(_embedding(after), _embedding(fresh))
+
+
+def test_warming_up_leaves_nothing_behind() -> None:
+    model = tiny(avp_settings())
+    warm = scorer_of(model)
+    warm.warm_up()
+    one, two = (said_by_stream(scorer, _hops(), 1)[0] for scorer in (warm, scorer_of(model)))
+    np.testing.assert_array_equal(_embedding(one), _embedding(two))
+
+
+def test_warming_up_runs_all_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[View] = []
+    judge = Judge.judge
+
+    def watched(self: Judge, views: Sequence[View]) -> list[Verdict]:
+        asked.extend(views)
+        return judge(self, views)
+
+    monkeypatch.setattr(Judge, "judge", watched)
+    scorer_of(tiny(avp_settings())).warm_up()
+    assert asked[-1].window.is_both
+
+
+def test_sound_of_another_rate_is_refused() -> None:
+    hop = _hops()[0]
+    other = Hop("cam", 0, hop.span, 8_000, hop.samples, hop.heard, hop.frames)
+    with pytest.raises(ScorerError, match="16000 Hz only: got 8000 Hz from cam; set hops"):
+        scorer_of(tiny(avp_settings())).score([other], (), Load.FULL)
+
+
+def _short_of_memory(
+    work: Callable[..., object], most: int, error: type[RuntimeError]
+) -> Callable[..., object]:
+    def tried(first: Tensor | Mapping[Modality, Tokens], *rest: object) -> object:
+        rows = first if isinstance(first, Tensor) else next(iter(first.values())).values
+        if len(rows) > most:
+            msg = "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"
+            raise error(msg)
+        return work(first, *rest)
+
+    return tried
+
+
+@pytest.mark.parametrize("error", [RuntimeError, torch.cuda.OutOfMemoryError])
+def test_a_batch_that_does_not_fit_is_halved_until_it_does(
+    monkeypatch: pytest.MonkeyPatch, error: type[RuntimeError]
+) -> None:
+    model = tiny(avp_settings())
+    hops = [hop for row in zip(*(_hops(f"cam{n}") for n in range(5)), strict=True) for hop in row]
+    easy = said_by_stream(scorer_of(model), hops, 10)
+    scorer = scorer_of(model)
+    for part, name, most in (
+        (model.video.stages, "forward", 5),
+        (model.audio, "step", 2),
+        (model, "fuse", 1),
+    ):
+        monkeypatch.setattr(part, name, _short_of_memory(getattr(part, name), most, error))
+    hard = said_by_stream(scorer, hops, 10)
+    for one, two in zip(easy, hard, strict=True):
+        np.testing.assert_allclose(_embedding(one), _embedding(two), atol=1e-5)
+    n_halved = scorer.metrics.dropped["batch_halved"]
+    assert n_halved >= 3
+    said_by_stream(scorer, hops, 10)
+    assert scorer.metrics.dropped["batch_halved"] == n_halved  # what fits is known by now
+
+
+def test_a_single_hop_that_does_not_fit_is_an_error_and_others_pass(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = tiny(avp_settings())
+    monkeypatch.setattr(model, "fuse", _short_of_memory(model.fuse, 0, RuntimeError))
+    with pytest.raises(ScorerError, match="avp, windows: there is not enough memory"):
+        scorer_of(model).score(_hops()[:1], (), Load.FULL)
+
+    def broken(*_: object) -> None:
+        msg = "mat1 and mat2 shapes cannot be multiplied"
+        raise RuntimeError(msg)
+
+    monkeypatch.setattr(model, "fuse", broken)
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        scorer_of(model).score(_hops()[:1], (), Load.FULL)
+
+
+def test_what_is_taught_and_learned_while_it_runs_is_scored(tmp_path: Path) -> None:
+    model = tiny(avp_settings())
+    folders = tmp_path / "taught", tmp_path / "normal"
+    learned = Learned(taught_in=folders[0], normal_in=folders[1], model="tiny", detector="mine")
+    scorer = AvpScorer(model, ("bark",), learned)
+    hops = _hops()
+    before = scorer.score(hops[:3], (), Load.FULL)[-1]
+    assert {*before.outputs} == {"bark", EMBEDDING}
+    assert before.learned == ()
+    like = _embedding(said_by_stream(scorer_of(model), hops, 1)[-1])
+    about = TaughtSettings(
+        label="kettle",
+        called="kettle",
+        model="tiny",
+        threshold=0.5,
+        reach=0.25,
+        made="2026-11-23T00:00:00Z",
+        clips=tuple(TaughtClip(name=f"{n}.wav", digest="0" * 16) for n in range(3)),
+    )
+    taught.save(folders[0], Prototype(about, like, np.zeros_like(like)))
+    usual = NormalSettings(source="cam", model="tiny", threshold=0.1, n_learned=40, made="now")
+    normal.save(folders[1], Normal(usual, -like[None]))
+    after = scorer.score(hops[3:], (), Load.FULL)[0]
+    assert after.learned == (Label("kettle", "av", "mine"), Label("unusual", "av", "mine"))
+    assert after.outputs["kettle"].values[0] == pytest.approx(0.988, abs=0.01)
+    assert after.outputs["unusual"].values[0] == pytest.approx(1, abs=1e-3)
+    assert {*after.fused} == {"bark", "kettle", "unusual"}
+    other = scorer.score(_hops("door"), (), Load.FULL)[0]
+    assert "kettle" in other.outputs
+    assert "unusual" not in other.outputs
