@@ -45,7 +45,8 @@ THRESHOLDS: Final = (
 )
 SLACK_NS: Final = secs_to_ns(1.0)
 """How far an event may lie from what it tells of. More than in `mmstream evaluate`: what was heard
-stays in the model's window for 2 s, so that a sneeze may be told when it is over: late, not false."""
+stays in the model's window for 2 s, so that a sneeze may be told when it is over: late, not
+false."""
 
 Numbers = NDArray[np.int64]
 

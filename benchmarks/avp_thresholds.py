@@ -19,7 +19,7 @@ each threshold is tried on what was heard, by the head that tells events live. T
 A quarter of an hour, much of it chosen to sound alike: false alarms per hour are coarse (one is
 four), and those of a quiet room are fewer. Figures of the chosen thresholds on the recordings that
 chose them are optimistic; those left out are less so, though `TIMINGS` and the rule itself saw all
-of them.
+of them, and who trains the next checkpoint has seen what this one got wrong.
 """
 
 import argparse

@@ -12,6 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mmstream.benchmarks import avp_thresholds
 from mmstream.benchmarks.avp_card import BEGIN, END, card_table, table, with_table
 from mmstream.benchmarks.avp_choice import Thresholds, choose, decide, left_out
 from mmstream.benchmarks.avp_listening import Track, listen, log_odds
@@ -297,8 +298,18 @@ def test_the_truth_is_of_every_recording_with_sound_and_of_fold_5(data_dir: Path
     assert happen == classes
 
 
-def test_the_figures_are_plain_json(tmp_path: Path) -> None:
+def test_the_command_prints_writes_and_keeps_the_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     found = _decided()
-    path = tmp_path / "found.json"
-    path.write_text(json.dumps(found.model_dump()))
-    assert Thresholds.model_validate_json(path.read_text()) == found
+    monkeypatch.setattr(avp_thresholds, "measure", lambda _: found)
+    _checkpoint(tmp_path, [one.label for one in found.choices], {})
+    before, path = _read(tmp_path).id, tmp_path / "found.json"
+    assert main([str(tmp_path), "--json", str(path)]) == 0
+    assert _read(tmp_path).id == before
+    record = json.loads(path.read_text())
+    assert Thresholds.model_validate(record["figures"], strict=False) == found
+    assert {"benchmark", "commit", "machine"} <= record.keys()
+    assert main([str(tmp_path), "--write"]) == 0
+    assert _read(tmp_path).settings.told == ("rain",)
+    assert table(found) in capsys.readouterr().out
