@@ -6,10 +6,10 @@ from typing import Final
 
 from pydantic import BaseModel
 
-from mmstream.benchmarks import chaos, drift, machine, overhead, rtsp, senses
+from mmstream.benchmarks import chaos, drift, machine, overhead, rtsp, senses, worker
 from mmstream.errors import ConfigError
 
-NAMES: Final = ("chaos", "drift", "overhead", "rtsp", "senses")
+NAMES: Final = ("chaos", "drift", "overhead", "rtsp", "senses", "worker")
 
 
 def run(name: str, json_file: Path | None) -> None:
@@ -43,6 +43,9 @@ def _measured(name: str) -> tuple[BaseModel, str]:
     if name == "senses":
         detectors = senses.measure()
         return detectors, senses.table(detectors)
+    if name == "worker":
+        scoring = worker.measure()
+        return scoring, worker.table(scoring)
     costs = overhead.measure()
     return costs, overhead.table(costs)
 

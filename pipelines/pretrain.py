@@ -11,20 +11,26 @@ Whoever is interrupted goes on with the same command.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from pydantic import BaseModel, ConfigDict, JsonValue
+from safetensors import SafetensorError
 
 from mmstream import config
-from mmstream.errors import SinkError
+from mmstream.errors import ConfigError, SinkError
 from mmstream.models import checkpoint
 from mmstream.models.avp import TASK, Avp, AvpSettings
 from mmstream.models.checkpoint import CARD
 from mmstream.pipelines.train_progress import Shown, showing
-from mmstream.training.matching import CHANCE, Matched, match
-from mmstream.training.pretrain import PretrainRecord, PretrainSettings, pretrain
+from mmstream.training.dataset import ExampleDataset
+from mmstream.training.loop import StepRecord
+from mmstream.training.manifest import Split
+from mmstream.training.matching import CHANCE, MATCH_SECS, Matched, match, pairs_of
+from mmstream.training.pretrain import PretrainRecord, position, pretrain
+from mmstream.training.pretrain_settings import PretrainSettings
 from mmstream.training.settings import ManifestData
 from mmstream.training.state import alone
 
@@ -63,8 +69,13 @@ def read_settings(path: Path, *, media: Path | None) -> PretrainSettings:
     update: dict[str, object] = {}
     for name, one in (("data", settings.data), ("unseen", settings.unseen)):
         if one is not None:
-            below = path.parent / one.media if one.media and media is None else media
-            update[name] = one.model_copy(update={"path": path.parent / one.path, "media": below})
+            manifest = path.parent / one.path
+            written = path.parent / one.media if one.media else manifest.parent
+            below = written if media is None else media
+            if not below.is_dir():  # instead of a line for every recording
+                msg = f"{below}: no such folder; --media says where recordings are"
+                raise ConfigError(msg)
+            update[name] = one.model_copy(update={"path": manifest, "media": below})
     return settings.model_copy(update=update)
 
 
@@ -85,42 +96,82 @@ def run(settings: PretrainSettings, folder: Path, made: Mapping[str, JsonValue])
     """
     try:
         with alone(folder), showing() as begin:
-            examples = settings.data.read(folder / SHARDS, begin("data", "decoding").counted)
+            data = _read(settings, folder, begin)
             shown = begin("avp", "training")
-            best = pretrain(settings, examples, folder, lambda record: _tell(shown, record))
-            unseen = None
-            if settings.unseen is not None:
-                where = settings.unseen.model_copy(update={"tasks": settings.data.tasks})
-                data = ManifestData(**dict(where), keep=settings.data.keep)
-                unseen = data.read(folder / SHARDS, begin("unseen", "decoding").counted)["test"]
-            read = checkpoint.read(
-                best, AvpSettings, task=TASK, rate_hz=settings.model.audio.front_end.rate_hz
-            )
-            avp = Avp(read.settings).eval()
-            read.fill(avp)
+            best = pretrain(settings, data.examples, folder, lambda record: _tell(shown, record))
             begin("avp", "test")
-            report = Report(
-                id=read.id,
-                folder=best,
-                n_parameters=sum(one.numel() for one in avp.parameters()),
-                secs=0,
-                test=match(avp, examples["test"]),
-                unseen=None if unseen is None else match(avp, unseen),
-            )
-            card = _card(settings, report)
-            (best / CARD).write_text(card, "utf-8")
+            secs = position(settings, data.examples, folder).secs
+            report = _tested(settings, data, best, secs=secs)
+            (best / CARD).write_text(_card(settings, report), "utf-8")
             record = {**made, "result": report.model_dump(mode="json")}
             (folder / RESULTS).write_text(json.dumps(record, indent=2) + "\n", "utf-8")
-    except OSError as error:
-        msg = f"{error.filename or folder}: {error.strerror or error}; what is saved is kept"
+    except (OSError, SafetensorError) as error:
+        place, what = getattr(error, "filename", None), getattr(error, "strerror", None)
+        msg = f"{place or folder}: {what or error}; what is saved is kept"
         raise SinkError(msg) from None
     return report
 
 
-def _tell(shown: Shown, record: PretrainRecord) -> None:
+def plain(report: Report) -> str:
+    """The figures, for a terminal."""
+    lines = [
+        f"{report.n_parameters:,} weights, trained in {report.secs / 60:.0f} min",
+        f"test split: {_said(report.test)}",
+    ]
+    if report.unseen is not None:
+        chance = "" if report.knows_strangers else ", which guessing does too"
+        lines.append(f"people it has not seen: {_said(report.unseen)}{chance}")
+    return "\n".join([*lines, str(report.folder)])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Data:
+    examples: Mapping[Split, ExampleDataset]
+    unseen: ExampleDataset | None
+
+
+def _read(settings: PretrainSettings, folder: Path, begin: Callable[[str, str], Shown]) -> _Data:
+    """Decode all of it before hours are spent, so that what is wrong is said at once.
+
+    Raises:
+        ConfigError: a manifest is wrong, or there is nothing to test on.
+        SourceError: a recording cannot be read.
+    """
+    examples = settings.data.read(folder / SHARDS, begin("data", "decoding").counted)
+    unseen = None
+    if settings.unseen is not None:
+        where = settings.unseen.model_copy(update={"tasks": settings.data.tasks})
+        data = ManifestData(**dict(where), keep=settings.data.keep)
+        unseen = data.read(folder / SHARDS, begin("unseen", "decoding").counted)["test"]
+    for name, tested in (("data", examples["test"]), ("unseen", unseen)):
+        if tested is not None and not pairs_of(tested, fps=settings.model.seen.fps):
+            what = f"sound and pictures for {MATCH_SECS:g} s"
+            msg = f"{name}: no example of the split 'test' has {what}; it is tested on these"
+            raise ConfigError(msg)
+    return _Data(examples, unseen)
+
+
+def _tested(settings: PretrainSettings, data: _Data, best: Path, *, secs: float) -> Report:
+    rate_hz = settings.model.audio.front_end.rate_hz
+    read = checkpoint.read(best, AvpSettings, task=TASK, rate_hz=rate_hz)
+    avp = Avp(read.settings).eval()
+    read.fill(avp)
+    return Report(
+        id=read.id,
+        folder=best,
+        n_parameters=sum(one.numel() for one in avp.parameters()),
+        secs=secs,
+        test=match(avp, data.examples["test"]),
+        unseen=None if data.unseen is None else match(avp, data.unseen),
+    )
+
+
+def _tell(shown: Shown, record: StepRecord | PretrainRecord) -> None:
+    if isinstance(record, StepRecord):
+        shown.told(record)
+        return
     losses = ", ".join(f"{name} {one:.3f}" for name, one in record.losses.items())
     val = "" if record.val is None else f"; val: {_said(record.val)}"
-    shown.counted(record.n_steps, record.n_steps_most)
     shown.line(f"step {record.n_steps} of {record.n_steps_most}: {losses}{val}")
 
 

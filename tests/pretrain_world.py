@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mmstream.media import DEFAULT_RATE_HZ
+from mmstream.media import DEFAULT_RATE_HZ, NS_PER_SEC
 from mmstream.training.dataset import ExampleDataset, Item
 from mmstream.training.manifest import Annotation, Label, Split
-from mmstream.training.pretrain import PretrainSettings
+from mmstream.training.pretrain_settings import PretrainSettings
 from mmstream.training.recordings import FULL_SCALE, Piece
 from mmstream.training.scenes import OTHER, SPEECH, TASK
 from mmstream.training.shards import Keyed, write_shards
@@ -25,11 +26,11 @@ SIZES: Final[dict[Split, int]] = {"train": 10, "val": 5, "test": 6}
 """Pairs of each split."""
 
 
-def signal(rng: np.random.Generator) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def signal(rng: np.random.Generator) -> NDArray[np.float64]:
     """[frames]: loud or soft, anew in each 80 ms."""
     n = round(SECS * FPS)
     drawn = rng.integers(0, 2, -(-n // 2)).repeat(2)[:n]
-    return 0.05 + 0.95 * drawn
+    return np.where(drawn == 1, 1.0, 0.05)
 
 
 def pair(rng: np.random.Generator, *, late_frames: int = 0) -> Piece:
@@ -111,10 +112,19 @@ def settings(**changes: object) -> PretrainSettings:
             "keep": {"sound": {}, "pictures": {"width": 8, "height": 8}},
         },
         "model": model(),
-        "scenes": {"secs": 1.5, "n_sounds": 4, "n_silents": 1, "shift_pixels": 1},
+        "scenes": {"secs": 1.5, "n_sounds": 2, "n_silents": 1, "shift_pixels": 1},
         "objectives": {"shift_secs": 0.2, "match_secs": 0.5, "n_hidden": 2},
         "optimise": {"n_epochs": 2, "n_batch": 3, "learning_rate": 3e-3},
         "judge_epochs": 1,
         "device": "cpu",
     }
     return PretrainSettings.model_validate(values | changes)
+
+
+def _piece(samples: NDArray[np.float64], pictures: NDArray[np.float64]) -> Piece:
+    return Piece(
+        np.rint(samples * 0.9 * FULL_SCALE).astype(np.int16),
+        np.array([[0, len(samples)]], np.int64) if len(samples) else np.zeros((0, 2), np.int64),
+        pictures.astype(np.uint8),
+        np.arange(len(pictures), dtype=np.int64) * (NS_PER_SEC // FPS),
+    )

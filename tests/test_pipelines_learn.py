@@ -15,9 +15,10 @@ from typer.testing import CliRunner
 from mmstream.cli import app
 from mmstream.clock import ManualClock
 from mmstream.errors import ConfigError, SourceError
-from mmstream.media import MediaItem, Span, secs_to_ns
+from mmstream.media import Floats, MediaItem, Span, secs_to_ns
 from mmstream.models import normal
 from mmstream.models.avp_spec import AvpSpec
+from mmstream.models.normal import NormalLearner
 from mmstream.pipelines import learn
 from mmstream.pipelines.embedding import Embedded
 from mmstream.pipelines.learn import Lessons
@@ -65,6 +66,21 @@ def test_only_windows_that_lie_in_the_times_count(world: Path, tmp_path: Path) -
     which = learn.lessons(seconds=None, begins=(0, 6), ends=(5, 12))
     run(world, tmp_path, recording(world / "hall.wav"), which)
     assert normal.read(tmp_path / "hall.safetensors", model=None).about.n_learned == 20 + 21
+
+
+def test_windows_of_a_source_that_has_just_begun_are_not_whole(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags: list[bool] = []
+
+    class Watched(NormalLearner):
+        def add(self, embedding: Floats, *, is_whole: bool = True) -> None:
+            flags.append(is_whole)
+            super().add(embedding, is_whole=is_whole)
+
+    monkeypatch.setattr(learn, "NormalLearner", Watched)
+    run(world, tmp_path, recording(world / "hall.wav"), Lessons())
+    assert flags == [False] * 3 + [True] * 57
 
 
 def test_it_stops_when_nothing_that_counts_can_come() -> None:

@@ -482,3 +482,14 @@ def test_what_is_taught_while_it_runs_is_told_and_can_be_set() -> None:
     events = run.sink.contents(Event)
     assert {one.label for one in events} == {"flash"}
     assert len([one for one in run.sink.contents(Features) if "flash" in str(one)]) == 1
+
+
+def test_what_is_taught_of_a_stream_that_is_switched_off_falls_silent() -> None:
+    off = [set_before("a", "video", "OFF")]
+    run = Run(beeps("a"), script=TaughtScript(steady(0.9, FLASH)), overrides=off)
+
+    async def steps() -> None:
+        await until(lambda: ("end", "disabled") in run.told("a"))
+
+    play(run, steps)
+    assert run.told("a") == [("start", None), ("end", "disabled")]

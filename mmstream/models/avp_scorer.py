@@ -1,7 +1,7 @@
 """AVP in the stream: scores of labels and one embedding for each hop, of the window it ends.
 
 A window without any token has no score. Whether sound and sight are on one clock yet (`Hop.synced`)
-is not asked: what an event is does not hang on a part of a second, and synchrony is not told.
+is not asked for events, which do not hang on a part of a second; for synchrony it is.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,6 +19,7 @@ from mmstream.models.avp import TASK, Avp, AvpSettings
 from mmstream.models.avp_learned import Learned
 from mmstream.models.avp_spec import AvpSpec
 from mmstream.models.avp_stream import AvpStream, Encoders
+from mmstream.models.avp_synchrony import Synchrony, with_synchrony
 from mmstream.models.avp_verdicts import Judge, Verdict, View
 from mmstream.stages import Load
 
@@ -49,7 +50,7 @@ def avp_scorer(spec: AvpSpec, device: str) -> "AvpScorer":
     learned = Learned(
         taught_in=spec.taught, normal_in=spec.normal, model=kept.id, detector=spec.name
     )
-    scorer = AvpScorer(model.to(device), spec.told, learned)
+    scorer = AvpScorer(model.to(device), spec.told, learned, synchrony=spec.synchrony)
     scorer.warm_up()
     return scorer
 
@@ -61,8 +62,14 @@ class AvpScorer:
     fused.
     """
 
-    def __init__(self, model: Avp, told: Sequence[str], learned: Learned) -> None:
-        """Nothing came yet. `told` are events of the model."""
+    def __init__(
+        self, model: Avp, told: Sequence[str], learned: Learned, *, synchrony: bool = False
+    ) -> None:
+        """Nothing came yet. `told` are events of the model.
+
+        Raises:
+            ScorerError: `synchrony`, whether `out_of_sync` is told, needs longer windows.
+        """
         self.metrics = StageMetrics("avp")
         """Dropped: `batch_halved`, for want of memory; nothing is lost by it."""
         self.learned = learned
@@ -71,6 +78,7 @@ class AvpScorer:
         self._feature = model.settings.audio.front_end.build()
         self._encoders = Encoders(model.eval(), self.metrics)
         self._judge = Judge(model, told, learned, self.metrics)
+        self._synchrony = Synchrony(model) if synchrony else None
         self._streams: dict[str, AvpStream] = {}
 
     def score(
@@ -88,17 +96,23 @@ class AvpScorer:
         encoded = self._encoders.encode(taken)
         windows = [one.stream.keep(one, its) for one, its in zip(taken, encoded, strict=True)]
         scores = [Scores(hop.source, hop.index, hop.span) for hop in hops]
+        apart = self._synchrony.take(hops, windows) if self._synchrony else [None] * len(hops)
         if load is Load.INGEST:
             return scores
         told = [n for n, window in enumerate(windows) if window.is_any]
         verdicts = self._judge.judge([View(scores[n].source, windows[n]) for n in told])
         for n, verdict in zip(told, verdicts, strict=True):
             scores[n] = _told(scores[n], verdict)
-        return scores
+        return [
+            said if found is None else with_synchrony(said, found)
+            for said, found in zip(scores, apart, strict=True)
+        ]
 
     def forget(self, source: str) -> None:
         """Hear and see the source afresh."""
         self._streams.pop(source, None)
+        if self._synchrony is not None:
+            self._synchrony.forget(source)
 
     def warm_up(self) -> None:
         """Score a window of silence and grey: what is set up at first use is set up then."""

@@ -22,6 +22,8 @@ from mmstream.stages import Scorer
 AVP_SMALL: Final = "avp-small"
 UNUSUAL: Final = "unusual"
 """The label of what a source has not been like before."""
+OUT_OF_SYNC: Final = "out_of_sync"
+"""The label of sound that comes too early or too late for the picture."""
 
 _CONFIG: Final = "config.json"  # as mmstream.models.checkpoint, which loads torch
 _SHIPPED: Final = Path(config.__file__).parent / "avp_small"
@@ -38,6 +40,8 @@ class AvpSpec(Settings):
     """Where `mmstream teach` keeps what it was taught; by default in the node's state folder."""
     normal: Path | None = None
     """Where `mmstream learn` keeps what is normal for each source; by default likewise."""
+    synchrony: bool = False
+    """Whether `out_of_sync` is told: for pictures that a face fills, as it was trained on."""
     untrained: Literal["refuse", "allow"] = "refuse"
     """allow: random weights may speak; for tests and measurements only."""
 
@@ -88,14 +92,15 @@ class AvpSpec(Settings):
 
     @property
     def labels(self) -> tuple[Label, ...]:
-        """Events, then what was taught, then `unusual` where something normal was learned.
+        """Events, `out_of_sync` if wanted, what was taught, `unusual` where normal was learned.
 
         What was taught under the name of an event takes its place.
 
         Raises:
             ScorerError: there is no such checkpoint.
         """
-        names = [*self.told, *kept(self.taught), *([UNUSUAL] if kept(self.normal) else ())]
+        own = [*self.told, *([OUT_OF_SYNC] if self.synchrony else ())]
+        names = [*own, *kept(self.taught), *([UNUSUAL] if kept(self.normal) else ())]
         return tuple(Label(name, "av", self.name) for name in dict.fromkeys(names))
 
     def of_node(self, node: str) -> Self:

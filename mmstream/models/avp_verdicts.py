@@ -99,7 +99,7 @@ class Judge:
 
     def _decided(self, opinion: "_Opinion") -> Mapping[str, float]:
         events = opinion.events.items()
-        scores = {name: _score(likely, self._thresholds[name]) for name, likely in events}
+        scores = {name: score_of(likely, self._thresholds[name]) for name, likely in events}
         return {**scores, **opinion.learned}
 
 
@@ -135,7 +135,7 @@ def _gone(whole: float, rest: float) -> float:
     return max(0.0, 1 - rest / whole) if whole > 0 else 0.0
 
 
-def _score(likely: float, threshold: float) -> float:
+def score_of(likely: float, threshold: float) -> float:
     """sigmoid(logit(likely) - logit(threshold)), for 0 and 1 too."""
     yes, no = likely * (1 - threshold), (1 - likely) * threshold
     return yes / (yes + no)

@@ -288,11 +288,11 @@ def _no_difference(
     name: str, near: tuple[float, ...], *, ordinary: float, rival: str | None, far: float
 ) -> str:
     told = ", ".join(f"{one:.2f}" for one in near)
-    whose = f"{rival}, which is taught already" if rival else "ordinary sounds and pictures"
+    whose = f"that of {rival}, which is taught already," if rival else "that of what is ordinary"
     return (
-        f"{name}: the clips do not stand out: each is {told} near to the others (1 is the same), "
-        f"{whose} {far if rival else ordinary:.2f}; allowed: clips that are more alike, "
-        "or with less besides"
+        f"{name}: the clips do not stand out: the nearness of each to the others is {told} "
+        f"(1 is the same), {whose} {far if rival else ordinary:.2f}; "
+        "allowed: clips that are more alike, or with less besides"
     )
 
 

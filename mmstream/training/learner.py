@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from mmstream.errors import ConfigError, ScorerError
 from mmstream.media import Modality
 from mmstream.models.mmt import Mmt
+from mmstream.training import state
 from mmstream.training.balance import add_spread, coefficients, gradient_norms
 from mmstream.training.batches import Batch, tasks_of
 from mmstream.training.beginning import fill, starting_point
@@ -91,7 +91,7 @@ class Learner:
             ScorerError: the loss or its gradient is not finite; the weights are as they were.
         """
         settings = self._settings
-        torch.manual_seed(_drawn(settings.seed, number))
+        torch.manual_seed(state.drawn(settings.seed, number))
         self._model.train()
         for encoder in self._frozen:
             encoder.eval()
@@ -142,7 +142,7 @@ class Learner:
         """All that `restore` needs, on the CPU; where the weights are there too, views of them."""
         parts = {"model": self._model.state_dict(), "heads": self._heads.state_dict()}
         states = self._optimiser.state_dict()["state"]
-        parts |= {f"optimiser.{index}": state for index, state in states.items()}
+        parts |= {f"optimiser.{index}": one for index, one in states.items()}
         return {
             f"{part}.{name}": tensor.detach().cpu().contiguous()
             for part, tensors in parts.items()
@@ -151,12 +151,12 @@ class Learner:
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Go on from what `tensors` gave."""
-        self._model.load_state_dict(_under("model", tensors))
-        self._heads.load_state_dict(_under("heads", tensors))
+        self._model.load_state_dict(state.under("model", tensors))
+        self._heads.load_state_dict(state.under("heads", tensors))
         written = self._optimiser.state_dict()
         n_weights = sum(len(group["params"]) for group in written["param_groups"])
-        states = {index: _under(f"optimiser.{index}", tensors) for index in range(n_weights)}
-        written["state"] = {index: state for index, state in states.items() if state}
+        states = {index: state.under(f"optimiser.{index}", tensors) for index in range(n_weights)}
+        written["state"] = {index: one for index, one in states.items() if one}
         self._optimiser.load_state_dict(written)
 
 
@@ -206,18 +206,6 @@ def _accelerator(settings: TrainSettings) -> Accelerator:
     # It keeps one state for the process, and refuses another precision in the next training.
     AcceleratorState._reset_state(reset_partial_state=True)  # noqa: SLF001
     return Accelerator(cpu=on_cpu, mixed_precision="bf16" if precision == "bfloat16" else "no")
-
-
-def _drawn(seed: int, number: int) -> int:
-    """What torch draws from in that step."""
-    return int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
-
-
-def _under(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    prefix = f"{part}."
-    return {
-        name.removeprefix(prefix): one for name, one in tensors.items() if name.startswith(prefix)
-    }
 
 
 def _not_finite(loss: TaskLoss, batch: Batch) -> str:

@@ -51,14 +51,14 @@ class Matched(Settings):
 
 @torch.no_grad()
 def match(avp: Avp, examples: ExampleDataset) -> Matched:
-    """Judge a model in eval mode; examples without sound or pictures are left out.
+    """Judge a model in eval mode; examples that are no pairs are left out.
 
     Raises:
         ConfigError: none has both.
     """
-    pairs = [n for n in range(len(examples)) if _is_pair(examples[n])]
+    pairs = pairs_of(examples, fps=avp.settings.seen.fps)
     if not pairs:
-        msg = "data: no example of the split has sound and pictures"
+        msg = f"data: no example of the split has sound and pictures for {MATCH_SECS:g} s"
         raise ConfigError(msg)
     n_right = 0
     sounds, sights = [], []
@@ -77,6 +77,16 @@ def match(avp: Avp, examples: ExampleDataset) -> Matched:
         recall_5=recall[1],
         recall_10=recall[2],
     )
+
+
+def pairs_of(examples: ExampleDataset, *, fps: int) -> list[int]:
+    """The places of those with sound and pictures for as long as an offset is found from."""
+    n_heard, n_seen = round(MATCH_SECS * DEFAULT_RATE_HZ), round(MATCH_SECS * fps)
+    return [
+        n
+        for n in range(len(examples))
+        if len(examples[n].sound) >= n_heard and len(examples[n].pictures) >= n_seen
+    ]
 
 
 def encoded(avp: Avp, batch: Sequence[Example]) -> tuple[Tokens, Tokens]:
@@ -137,11 +147,6 @@ def offsets(avp: Avp, sound: Tokens, sight: Tokens, *, late_secs: float = 0.0) -
     steps = torch.arange(-N_SHIFTS, N_SHIFTS + 1, device=sight.values.device)
     fits = avp.synchrony(sound.shifted(late_secs), part, steps * SHIFT_STEP_SECS)
     return steps[fits.argmax(dim=1)] - round(late_secs / SHIFT_STEP_SECS)
-
-
-def _is_pair(example: Example) -> bool:
-    n_least = round(MATCH_SECS * DEFAULT_RATE_HZ)
-    return len(example.pictures) > 0 and len(example.sound) >= n_least
 
 
 def _ranks(alike: Tensor) -> Tensor:

@@ -9,10 +9,10 @@ As `mmstream.training.loop`: the same weights, bit by bit, however often it was 
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final, Literal, Self
+from typing import Final, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import ValidationError
 from torch import Tensor
 
 from mmstream.clock import Clock, SystemClock
@@ -20,18 +20,19 @@ from mmstream.config import Settings
 from mmstream.errors import ConfigError, ScorerError
 from mmstream.media import NS_PER_SEC
 from mmstream.models import checkpoint
-from mmstream.models.avp import TASK, Avp, AvpSettings
+from mmstream.models.avp import TASK, Avp
 from mmstream.training import state
 from mmstream.training.dataset import ExampleDataset
 from mmstream.training.interrupt import Asked, noted_ctrl_c
-from mmstream.training.manifest import ManifestSettings, Split
-from mmstream.training.matching import Matched, match
-from mmstream.training.pretraining import Losses, ObjectiveSettings, Pretrainer
-from mmstream.training.scenes import SceneMaker, SceneSettings
-from mmstream.training.schedule import FitSettings, learning_rate
-from mmstream.training.settings import ManifestData
+from mmstream.training.loop import StepRecord
+from mmstream.training.manifest import Split
+from mmstream.training.matching import Matched, match, pairs_of
+from mmstream.training.pretrain_settings import PretrainSettings
+from mmstream.training.pretraining import Losses, Pretrainer
+from mmstream.training.scenes import SceneMaker
+from mmstream.training.schedule import learning_rate
 from mmstream.training.shards import hashed
-from mmstream.training.state import State
+from mmstream.training.state import Position, State
 
 STATE: Final = "state.safetensors"
 HISTORY: Final = "history.jsonl"
@@ -47,47 +48,36 @@ _PART_SECS: Final = 0.25
 _CLOCK: Final = SystemClock()
 
 
-class PretrainSettings(Settings):
-    """All of a pre-training."""
-
-    data: ManifestData
-    """Recordings; the task `sound` says what is heard in them."""
-    unseen: ManifestSettings | None = None
-    """More pairs to test on, of people who are not in `data`."""
-    left_out: tuple[str, ...] = ()
-    """Classes whose recordings are not trained on, so that they can be taught later."""
-    model: AvpSettings
-    scenes: SceneSettings = SceneSettings()
-    objectives: ObjectiveSettings = ObjectiveSettings()
-    optimise: FitSettings = FitSettings()
-    """An epoch is a pass over the pairs, and `n_batch` are the pairs of a step."""
-    judge_epochs: int = Field(default=5, ge=1)
-    """From one judgement on the validation split to the next."""
-    seed: int = Field(default=0, ge=0)
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-
-    @model_validator(mode="after")
-    def _check_lengths(self) -> Self:
-        if self.scenes.secs < self.model.window_secs:
-            msg = f"scenes.secs: at least model.window_secs, {self.model.window_secs}"
-            raise ValueError(msg)
-        return self
-
-
 class PretrainRecord(Settings):
     """What was measured after some epochs."""
 
     n_steps: int
     n_steps_most: int
     losses: Mapping[str, float]
-    """The mean of the steps since the record before, by objective."""
+    """The mean of the steps since the record before, or since it was gone on with, by objective."""
     val: Matched | None
     """On the validation split; None: nothing was judged."""
     secs: float
     """Of training so far, as the clock has it."""
 
 
-Told = Callable[[PretrainRecord], None]
+Told = Callable[[StepRecord | PretrainRecord], None]
+"""Hears of each step and each judgement."""
+
+
+def position(
+    settings: PretrainSettings, examples: Mapping[Split, ExampleDataset], folder: Path
+) -> Position:
+    """How far the training in `folder` has come.
+
+    Raises:
+        ConfigError: it is another one, or its checkpoint is gone; or the data lacks something.
+    """
+    found = state.load(folder / STATE, _begun(settings, examples), only_position=True).position
+    if found.finished and not (folder / BEST / checkpoint.WEIGHTS).exists():
+        msg = f"{folder / BEST}: the checkpoint is gone; remove {folder} to train it anew"
+        raise ConfigError(msg)
+    return found
 
 
 def pretrain(
@@ -109,17 +99,18 @@ def pretrain(
         ScorerError: the loss is not finite.
         KeyboardInterrupt: Ctrl-C, after everything was saved.
     """
-    at = state.load(folder / STATE, _begun(settings, examples))
-    if at.position.finished:
+    if position(settings, examples, folder).finished:
         return folder / BEST
+    at = state.load(folder / STATE, _begun(settings, examples))
     run = _Run(settings, examples, folder, at, clock)
     with noted_ctrl_c() as check:
         try:
             while not run.is_over:
                 check()
-                record = run.step()
-                if record is not None:
-                    told(record)
+                told(run.step())
+                if run.is_due:
+                    told(run.judged())
+            check()
         except Asked:
             run.save()
             raise KeyboardInterrupt from None
@@ -139,7 +130,8 @@ class _Run:
     ) -> None:
         self._settings, self._folder, self._clock = settings, folder, clock
         self._device = _device(settings.device)
-        self._val = examples["val"]
+        has_pairs = bool(pairs_of(examples["val"], fps=settings.model.seen.fps))
+        self._val = examples["val"] if has_pairs else None
         self._maker = SceneMaker(
             settings.scenes,
             settings.model,
@@ -168,15 +160,22 @@ class _Run:
             self._standardise()
         self._sums: dict[str, float] = {}
         self._n_summed = 0
-        self._saved_ns = clock.monotonic_ns()
+        self._saved_ns = self._began_ns = clock.monotonic_ns()
+        self._n_before = at.position.n_steps
 
     @property
     def is_over(self) -> bool:
         """Whether no step is left."""
         return self._position.n_steps >= self._n_steps
 
-    def step(self) -> PretrainRecord | None:
-        """One step; a record where a judgement is due."""
+    @property
+    def is_due(self) -> bool:
+        """Whether a judgement is due after the last step."""
+        n_between = self._settings.judge_epochs * self._maker.n_steps_epoch
+        return self._position.n_steps % n_between == 0 or self.is_over
+
+    def step(self) -> StepRecord:
+        """One step."""
         began_ns = self._clock.monotonic_ns()
         number = self._position.n_steps
         losses = self._learnt(number)
@@ -192,8 +191,7 @@ class _Run:
         )
         if now_ns - self._saved_ns >= SAVE_SECS * NS_PER_SEC:
             self.save()
-        n_between = self._settings.judge_epochs * self._maker.n_steps_epoch
-        return self._judged() if (number + 1) % n_between == 0 or self.is_over else None
+        return self._stepped(losses, now_ns)
 
     def save(self) -> None:
         """Write where it stands."""
@@ -219,6 +217,19 @@ class _Run:
         self._position = self._position.model_copy(update={"finished": True})
         state.save(self._folder / STATE, State(self._position, {}))
         return folder
+
+    def _stepped(self, losses: Losses, now_ns: int) -> StepRecord:
+        settings, n_steps = self._settings, self._position.n_steps
+        secs_per_step = (now_ns - self._began_ns) / NS_PER_SEC / (n_steps - self._n_before)
+        return StepRecord(
+            epoch=(n_steps - 1) // self._maker.n_steps_epoch,
+            n_steps=n_steps,
+            n_steps_most=self._n_steps,
+            loss=losses.total(settings.objectives).item(),
+            learning_rate=self._optimiser.param_groups[0]["lr"],
+            examples_per_sec=settings.optimise.n_batch / max(secs_per_step, 1e-9),
+            eta_secs=(self._n_steps - n_steps) * secs_per_step,
+        )
 
     def _learnt(self, number: int) -> Losses:
         settings = self._settings
@@ -246,18 +257,18 @@ class _Run:
         n_places = int((settings.scenes.secs - settings.model.window_secs) / _PART_SECS) + 1
         return settings.model.window_secs + _PART_SECS * int(torch.randint(n_places, ()))
 
-    def _judged(self) -> PretrainRecord:
+    def judged(self) -> PretrainRecord:
+        """What came of the steps since the last judgement, and how it does in validation."""
         avp = self._model.avp.eval()
         record = PretrainRecord(
             n_steps=self._position.n_steps,
             n_steps_most=self._n_steps,
             losses={name: one / self._n_summed for name, one in self._sums.items()},
-            val=match(avp, self._val) if len(self._val) else None,
+            val=None if self._val is None else match(avp, self._val),
             secs=self._position.secs,
         )
         self._sums, self._n_summed = {}, 0
-        with (self._folder / HISTORY).open("a", encoding="utf-8") as file:
-            file.write(record.model_dump_json() + "\n")
+        _append(self._folder / HISTORY, record)
         return record
 
     @torch.no_grad()
@@ -289,6 +300,25 @@ class _Run:
         states = {index: state.under(f"optimiser.{index}", tensors) for index in range(n_weights)}
         written["state"] = {index: one for index, one in states.items() if one}
         self._optimiser.load_state_dict(written)
+
+
+def _append(path: Path, record: PretrainRecord) -> None:
+    """Add a judgement; those from its step on, which a crash left behind, are dropped first.
+
+    Raises:
+        ConfigError: what is there is no history of a pre-training.
+    """
+    try:
+        lines = path.read_text("utf-8").splitlines() if path.exists() else []
+        before = [PretrainRecord.model_validate_json(line) for line in lines]
+    except (UnicodeDecodeError, ValidationError):
+        msg = f"{path}: no history of a pre-training; remove it to begin another"
+        raise ConfigError(msg) from None
+    kept = [one for one in before if one.n_steps < record.n_steps]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.part")
+    beside.write_text("".join(one.model_dump_json() + "\n" for one in [*kept, record]), "utf-8")
+    beside.replace(path)
 
 
 def _device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:

@@ -1,7 +1,8 @@
 """What AVP learns from, besides labels: what belongs together, when, and what is hidden.
 
-contrast     sound alone and sight alone of one window are alike, of two windows they are not:
-             InfoNCE (van den Oord et al. 2018) both ways, as CAV-MAE's L_c (Gong et al. 2023)
+contrast     what is heard and what is seen at the same instants of one piece are alike, of two
+             pieces they are not: InfoNCE (van den Oord et al. 2018) both ways, as CAV-MAE's L_c
+             (Gong et al. 2023), of instants instead of the mean over a piece
 synchrony    among shifts of the sound by up to `shift_secs` the true one fits best (after
              Chung and Zisserman 2016; as a choice among many, Chung, Chung and Kang 2019,
              "Perfect match")
@@ -56,6 +57,12 @@ class ObjectiveSettings(Settings):
     """Pairs of a step that are reconstructed; pictures alone all are."""
     hidden: float = Field(default=0.5, gt=0, lt=1)
     """Share of the tokens that is hidden."""
+
+    def n_frames(self, model: AvpSettings) -> tuple[int, int]:
+        """Frames before and after those that a shift is found from; those themselves."""
+        fps = model.seen.fps
+        margin = math.ceil((self.shift_secs + model.audio.token_secs) * fps)
+        return margin, round(self.match_secs * fps)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -145,9 +152,7 @@ class Pretrainer(nn.Module):
             torch.arange(-n_each_way, n_each_way + 1, device=sight.values.device) * SHIFT_STEP_SECS
         )
         n_seen = sight.values.shape[1]
-        fps = self.avp.settings.seen.fps
-        margin = math.ceil((settings.shift_secs + self.avp.settings.audio.token_secs) * fps)
-        n_match = round(settings.match_secs * fps)
+        margin, n_match = settings.n_frames(self.avp.settings)
         start = margin + int(torch.randint(max(1, n_seen - 2 * margin - n_match + 1), ()))
         part = Tokens(
             sight.values[:, start : start + n_match],
@@ -168,36 +173,26 @@ class Pretrainer(nn.Module):
         )
         n_tokens = scenes.frames.shape[1] // audio.n_stack
         frames = scenes.frames[:n_both, : n_tokens * audio.n_stack]
-        standard = (frames - self.avp.audio.mean) / self.avp.audio.std
         hide_sound = _spans(n_both, n_tokens, settings.hidden, frames.device)
         hide_sight = _spans(len(rows), scenes.images.shape[1], settings.hidden, frames.device)
-        silence = self.avp.audio.mean.expand_as(frames)
         gone = hide_sound.repeat_interleave(audio.n_stack, dim=1)[..., None]
         pixels = scenes.images[rows].float() / 255
         grey = torch.where(hide_sight[..., None, None, None], 0.5, pixels)
-        sound = hear(self.avp, torch.where(gone, silence, frames))
+        # The mean is what frames are standardised to 0 by.
+        sound = hear(self.avp, torch.where(gone, self.avp.audio.mean.expand_as(frames), frames))
         sight = see(self.avp, grey, scenes.at_secs[rows])
-        nothing = sound.values.new_zeros(len(rows) - n_both, *sound.values.shape[1:])
-        tokens: dict[Modality, Tokens] = {
-            "audio": Tokens(
-                torch.cat((sound.values, nothing)),
-                torch.cat((sound.present, torch.zeros_like(nothing[..., 0], dtype=torch.bool))),
-                torch.cat((sound.at_secs, sound.at_secs[:1].expand(len(nothing), -1))),
-            ),
-            "video": sight,
-        }
+        tokens: dict[Modality, Tokens] = {"audio": _filled_up(sound, len(rows)), "video": sight}
         ends = scenes.at_secs.new_full((len(rows),), n_tokens * audio.token_secs)
         context = self.avp.fuse(tokens, ends).context
-        # The context begins with the stand-in of each modality.
+        # Before the tokens of each modality there is its stand-in.
         heard = self.heard_again(context[:n_both, 1 : 1 + n_tokens])
         seen = self.seen_again(context[:, 2 + n_tokens :])
-        patches = standard.reshape(n_both, n_tokens, -1)
-        small = adaptive_avg_pool2d(about_zero(scenes.images[rows]).flatten(0, 1), _N_PATCH)
-        small = small.reshape(len(rows), scenes.images.shape[1], -1)
-        small = (small - small.mean(-1, keepdim=True)) / (small.std(-1, keepdim=True) + 0.1)
-        wrong: Tensor = (heard - patches)[hide_sound].square().mean()
-        return wrong + (seen - small)[hide_sight].square().mean()
-        return loss
+        patches = ((frames - self.avp.audio.mean) / self.avp.audio.std).reshape(
+            n_both, n_tokens, -1
+        )
+        wrong_sound: Tensor = (heard - patches)[hide_sound].square().mean()
+        wrong_sight: Tensor = (seen - _small(scenes.images[rows]))[hide_sight].square().mean()
+        return wrong_sound + wrong_sight
 
 
 def _events(logits: Tensor, truth: Tensor) -> Tensor:
@@ -205,6 +200,24 @@ def _events(logits: Tensor, truth: Tensor) -> Tensor:
     each = binary_cross_entropy_with_logits(logits, torch.nan_to_num(truth), reduction="none")
     loss: Tensor = (each * known).sum() / known.sum().clamp(min=1) * truth.shape[1]
     return loss
+
+
+def _small(images: Tensor) -> Tensor:
+    """[b, n, 1, h, w] u8 -> [b, n, 256]: small frames, each about 0 and of about one deviation."""
+    small = adaptive_avg_pool2d(about_zero(images).flatten(0, 1), _N_PATCH)
+    small = small.reshape(*images.shape[:2], -1)
+    return (small - small.mean(-1, keepdim=True)) / (small.std(-1, keepdim=True) + 0.1)
+
+
+def _filled_up(tokens: Tokens, n_rows: int) -> Tokens:
+    """With rows that have none, up to `n_rows`."""
+    n_more = n_rows - len(tokens.values)
+    nothing = tokens.values.new_zeros(n_more, *tokens.values.shape[1:])
+    return Tokens(
+        torch.cat((tokens.values, nothing)),
+        torch.cat((tokens.present, torch.zeros_like(nothing[..., 0], dtype=torch.bool))),
+        torch.cat((tokens.at_secs, tokens.at_secs[:1].expand(n_more, -1))),
+    )
 
 
 def _rows(tokens: Tokens, rows: slice | Tensor) -> Tokens:

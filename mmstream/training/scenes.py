@@ -109,7 +109,7 @@ class SceneMaker:
         """Sort `examples` into what they are good for; those of classes `left_out` for nothing.
 
         Raises:
-            ConfigError: there are no pairs, or a class that is no label of the model.
+            ConfigError: there are fewer pairs than `n_pairs`, or a class is no label of the model.
         """
         self._settings, self._model, self._examples = settings, model, examples
         self._seed, self._n_pairs = seed, n_pairs
@@ -119,19 +119,26 @@ class SceneMaker:
         self.pairs: list[int] = []
         silents: list[int] = []
         sounds: defaultdict[str, list[int]] = defaultdict(list)
+        names: set[str] = set()
         for index in range(len(examples)):
             example, name = examples[index], examples.items[index].annotation.class_of(TASK)
             if name in left_out:
                 continue
+            names |= {name} if name else set()
             if len(example.pictures):
                 (self.pairs if len(example.sound) and name else silents).append(index)
             elif name is not None:
                 sounds[name].append(index)
         self._silents, self._sounds = silents, dict(sounds)
-        unknown = self._sounds.keys() - set(self._labels)
-        if not self.pairs or unknown or OTHER not in self._labels:
-            what = ", ".join(sorted(unknown)) or "no pairs of sound and pictures, or no `other`"
-            msg = f"the data and events.labels do not go together: {what}"
+        lacking = {*names, OTHER} - set(self._labels)
+        if lacking:
+            what = ", ".join(sorted(lacking))
+            msg = f"model.events.labels: must have what is trained on, and {OTHER}: lacks {what}"
+            raise ConfigError(msg)
+        if len(self.pairs) < n_pairs:
+            n = len(self.pairs)
+            what = f"{n} of the split 'train' have sound, pictures and a class"
+            msg = f"data: a step takes {n_pairs} examples (optimise.n_batch), and only {what}"
             raise ConfigError(msg)
 
     @property
@@ -285,9 +292,9 @@ def _masked(frames: Tensor, rng: np.random.Generator) -> None:
     """Hide some time and some bands of [t, f], in place (Park et al. 2019, SpecAugment)."""
     n_frames, n_bands = frames.shape
     fill = float(frames.mean())
-    start, n = int(rng.integers(n_frames)), int(rng.integers(n_frames // _TIME_PARTS))
+    start, n = int(rng.integers(n_frames)), int(rng.integers(max(1, n_frames // _TIME_PARTS)))
     frames[start : start + n] = fill
-    low, n = int(rng.integers(n_bands)), int(rng.integers(n_bands // _BAND_PARTS))
+    low, n = int(rng.integers(n_bands)), int(rng.integers(max(1, n_bands // _BAND_PARTS)))
     frames[:, low : low + n] = fill
 
 
