@@ -38,16 +38,17 @@ from mmstream.stages import Load, Scorer
 from mmstream.worker import Worker, WorkerSettings
 
 ENCODED: Final = (1, 4, 8, 16)
+KEPT: Final = (1, 8)
 SOURCES: Final = (1, 2, 4, 8, 16)
-LIVE: Final = (4, 16)
-ROUNDS: Final = 4
-LIVE_SECS: Final = 4
+LIVE: Final = (4, 8)
+ROUNDS: Final = 3
+LIVE_SECS: Final = 3
 TARGET_RATIO: Final = 6
 TARGET_SOURCES: Final = 4
 
 _N_PARTS_OF: Final = 4
 _WARM_UP_HOPS: Final = 9
-_TURNS_PER_ROUND: Final = 4
+_TURNS_PER_ROUND: Final = 2
 _CLOCK: Final = SystemClock()
 
 
@@ -128,13 +129,13 @@ def measure(
     model = model_of(spec)
     encoded = [n for n in ENCODED if n <= max(sources)]
     scored = _scored(spec, sources, rounds)
-    parts = _parts(model, spec, rounds * _TURNS_PER_ROUND)
+    parts = _parts(model, spec, 2 * rounds * _TURNS_PER_ROUND)
     live = [_live(spec, n, live_secs) for n in LIVE if n <= max(sources)]
     devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     bares = [bare(spec, device, max(sources[:-1]), rounds) for device in devices]
     encoders = [compare(model, n, rounds=rounds, keeps_memory=False) for n in encoded]
     if keep_freed_memory():  # last: there is no way back
-        encoders += [compare(model, n, rounds=rounds, keeps_memory=True) for n in encoded]
+        encoders += [compare(model, n, rounds=rounds, keeps_memory=True) for n in KEPT]
     return Costs(
         weights=spec.name,
         rounds=rounds,
@@ -197,7 +198,8 @@ class _Run:
 def _parts(model: Avp, spec: AvpSpec, n_turns: int) -> list[Part]:
     """One after the other, as `AvpScorer` does them, but with sound and sight apart."""
     metrics = StageMetrics("bench")
-    learned = Learned(taught_in=None, normal_in=None, model="", detector=spec.name)
+    n_dims = model.settings.fusion.n_dims
+    learned = Learned(taught_in=None, normal_in=None, model="", n_dims=n_dims, detector=spec.name)
     told = spec.told or model.settings.events.labels
     judge, encoders = Judge(model, told, learned, metrics), Encoders(model, metrics)
     senses = Senses(model, _N_PARTS_OF)

@@ -1,6 +1,6 @@
 """AVP's scorer beside its model alone: what streams, windows and verdicts cost on top."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -69,7 +69,11 @@ class _Ready:
     @torch.inference_mode()
     def run(self, model: Avp) -> None:
         """Encode the hop; fuse its windows three times, as leaving one out takes."""
-        model.audio.step(self.hop.frames, self.hop.present, self.state)
+        of, state = model.settings.audio, self.state
+        n_step = of.n_stack * of.n_chunk
+        parts = [torch.split(x, n_step, dim=1) for x in (self.hop.frames, self.hop.present)]
+        for frames, present in zip(*parts, strict=True):
+            state = model.audio.step(frames, present, state).state
         model.video.stages(self.hop.stacks)
         ends = self.hop.frames.new_zeros(len(self.hop.frames))
         for kinds in _ALONE:
@@ -91,8 +95,12 @@ def bare(spec: AvpSpec, device: str, n_sources: int, rounds: int) -> BareCosts:
     scored, alone = Stopwatch(), Stopwatch()
     for _ in range(rounds * _TURNS_PER_ROUND):
         hops = next(media)
-        _timed(scored, device, lambda hops=hops: scorer.score(hops, (), Load.FULL))
-        _timed(alone, device, lambda: ready.run(model))
+        with scored.turn():
+            scorer.score(hops, (), Load.FULL)
+        with alone.turn():
+            ready.run(model)
+            if device != "cpu":
+                torch.cuda.synchronize()
     whole, model_only = scored.cost(n_parts=n_sources), alone.cost(n_parts=n_sources)
     return BareCosts(
         device=device,
@@ -102,10 +110,3 @@ def bare(spec: AvpSpec, device: str, n_sources: int, rounds: int) -> BareCosts:
         share=round(model_only.wall_ms / whole.wall_ms, 3),
         host_ms_per_hop=whole.cpu_ms,
     )
-
-
-def _timed(watch: Stopwatch, device: str, work: Callable[[], object]) -> None:
-    with watch.turn():
-        work()
-        if device != "cpu":
-            torch.cuda.synchronize()

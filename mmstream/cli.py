@@ -248,34 +248,7 @@ def train(
         typer.echo(f"{results.plain(done.table)}\n\n{done.page}")
 
 
-@app.command()
-def pretrain(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="A pre-training.")],
-    media: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="Where recordings are; by default as it is written."),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="Where results go; by default runs/CONFIG."),
-    ] = None,
-) -> None:
-    """Pre-train a model of sound and sight, and say what it knows (docs/training.md)."""
-    from mmstream.benchmarks import machine
-    from mmstream.pipelines import pretrain as recipe
-
-    folder = out or Path("runs") / config.stem
-    places = [f"--{name}={place}" for name, place in (("media", media), ("out", out)) if place]
-    try:
-        settings = recipe.read_settings(config, media=media)
-        report = recipe.run(settings, folder, machine.describe())
-    except KeyboardInterrupt:
-        again = shlex.join(["mmstream", "pretrain", str(config), *places])
-        typer.echo(f"mmstream: stopped; go on with: {again}", err=True)
-        raise typer.Exit(EXIT_FAILED) from None
-    typer.echo(recipe.plain(report))
-
-
+app.command()(cli_models.pretrain)
 app.command()(cli_models.teach)
 app.command()(cli_models.learn)
 

@@ -1,7 +1,8 @@
-"""`mmstream teach` and `learn`: what people teach a model; heavy imports happen inside them."""
+"""`mmstream pretrain`, `teach` and `learn`; heavy imports happen inside them."""
 
 import json
 import re
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from mmstream.pipelines.configuration import Configuration
     from mmstream.stages import Source
 
+_FAILED: Final = 1
 _NS_PER_SEC: Final = 1_000_000_000
 _YAML: Final = frozenset({".yaml", ".yml"})
 
@@ -31,6 +33,33 @@ Weights = Annotated[
     str | None,
     typer.Option(metavar="FOLDER", help="Another model; by default the configuration's."),
 ]
+
+
+def pretrain(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="A pre-training.")],
+    media: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Where recordings are; by default as it is written."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Where results go; by default runs/CONFIG."),
+    ] = None,
+) -> None:
+    """Pre-train a model of sound and sight, and say what it knows (docs/training.md)."""
+    from mmstream.benchmarks import machine
+    from mmstream.pipelines import pretrain as recipe
+
+    folder = out or Path("runs") / config.stem
+    places = [f"--{name}={place}" for name, place in (("media", media), ("out", out)) if place]
+    try:
+        settings = recipe.read_settings(config, media=media)
+        report = recipe.run(settings, folder, machine.describe())
+    except KeyboardInterrupt:
+        again = shlex.join(["mmstream", "pretrain", str(config), *places])
+        typer.echo(f"mmstream: stopped; go on with: {again}", err=True)
+        raise typer.Exit(_FAILED) from None
+    typer.echo(recipe.plain(report))
 
 
 def teach(

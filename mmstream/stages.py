@@ -10,7 +10,7 @@ stage. Extending mmstream is passing an object that fits one of these.
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from enum import IntEnum
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from mmstream.media import Hop, Label, MediaItem, Scores
 from mmstream.messages import Published, Request
@@ -105,6 +105,21 @@ class Scorer(Protocol):
 
     def forget(self, source: str) -> None:
         """The source ended or started anew: drop its state."""
+        ...
+
+
+@runtime_checkable
+class Reporting(Protocol):
+    """What a scorer may have besides, looked at by the worker on its thread."""
+
+    @property
+    def metrics(self) -> StageMetrics:
+        """What it counts; the worker adds `passed_over`, one for each new problem."""
+        ...
+
+    @property
+    def problems(self) -> Sequence[str]:
+        """What it passes over just now, a line each; one that is new is logged."""
         ...
 
 

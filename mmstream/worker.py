@@ -24,7 +24,7 @@ from mmstream.errors import ConfigError, ScorerError
 from mmstream.features.video import use_one_thread
 from mmstream.media import NS_PER_SEC, Hop, Scores, Series, secs_to_ns
 from mmstream.metrics import StageMetrics
-from mmstream.stages import Load, Scorer, ScorerSpec
+from mmstream.stages import Load, Reporting, Scorer, ScorerSpec
 
 _ROUNDING: Final = 1e-5
 _DRIVERS: Final = tuple(Path("/dev", name) for name in ("nvidiactl", "dxg", "kfd"))
@@ -168,6 +168,7 @@ class Worker:
         """Since when, on the monotonic clock, it has been at its present batch; None: at none."""
         self.built: Future[None] = Future()
         """Done once the scorers are built, or could not be: what is submitted is scored at once."""
+        self._watches: tuple[_Watch, ...] = ()
         self._specs = specs
         self._settings = settings
         self._clock = clock
@@ -176,6 +177,11 @@ class Worker:
         self._condition = threading.Condition()
         self._forgotten: set[str] = set()
         self._closed = False
+
+    @property
+    def stages(self) -> Sequence[StageMetrics]:
+        """Its counters, and those that scorers have of their own once they are built."""
+        return (self.metrics, *(watch.scorer.metrics for watch in self._watches))
 
     def submit(self, hop: Hop, *, live: bool) -> int:
         """Queue a hop; never blocks. Gives how many older ones it pushed out (live only)."""
@@ -206,12 +212,15 @@ class Worker:
         use_one_thread()
         try:
             scorers = self._build()
+            self._watches = tuple(_Watch(one) for one in scorers if isinstance(one, Reporting))
+            self._look()
         finally:
             self.built.set_result(None)
         while (batch := self._next_batch()) is not None:
             self.busy_since_ns = self._clock.monotonic_ns()
             self._forget_ended(scorers)
             scores = self._score(scorers, batch)
+            self._look()
             ended_ns = self._clock.monotonic_ns()
             self.busy_since_ns = None
             self.n_batches += 1
@@ -230,6 +239,10 @@ class Worker:
             _log.warning(_FALLS_BACK, _first_line(error))
         self.device = "cpu"
         return [spec.build(self.device) for spec in self._specs]
+
+    def _look(self) -> None:
+        for watch in self._watches:
+            watch.look()
 
     def _next_batch(self) -> Batch | None:
         with self._condition:
@@ -297,6 +310,22 @@ class _Words:
     @classmethod
     def of(cls, spec: ScorerSpec) -> "_Words":
         return cls(type(spec).__name__, tuple(label.name for label in spec.labels))
+
+
+@dataclass(slots=True)
+class _Watch:
+    """Logs and counts what a scorer passes over, once for each time that it begins to."""
+
+    scorer: Reporting
+    _before: Sequence[str] = ()
+
+    def look(self) -> None:
+        now = self.scorer.problems
+        for problem in now:
+            if problem not in self._before:
+                _log.warning("passed over: %s", problem)
+                self.scorer.metrics.drop("passed_over")
+        self._before = now
 
 
 def _merge(one: Scores, two: Scores) -> Scores:

@@ -25,14 +25,11 @@ from mmstream.media import (
     Span,
     secs_to_ns,
 )
-from mmstream.models.avp_spec import AvpSpec
+from mmstream.models.avp_spec import EMBEDDING, MOMENT, AvpSpec
 from mmstream.models.content import CONFIG, id_of, read_bytes
 from mmstream.models.taught import background_in
 from mmstream.stages import Load, Scorer, Source
 from mmstream.windows import HopCutter, HopSettings
-
-EMBEDDING: Final = "embedding"
-"""The output of a scorer that has it, [1, d] for each hop."""
 
 _SEEN: Final = 48
 """Pixels across and down in which changes are looked for."""
@@ -73,6 +70,8 @@ class Embedded:
     """Of the window; it begins with the source where that is shorter ago."""
     embedding: Floats
     """[d], of length 1."""
+    moment: Floats | None
+    """[2d], of length 1: what is compared with what is normal; None: the window is not whole."""
     sound_db: float | None
     """How loud the hop is; None: nothing was heard."""
     change_db: float | None
@@ -155,12 +154,17 @@ class _Embedding:
             change_db = self._changes.see(hop)
             empty = Scores(hop.source, hop.index, hop.span)
             (scores,) = self.model.scorer.score([hop], [empty], Load.FULL)
-            if EMBEDDING in scores.outputs:
+            embedding, moment = _last(scores, EMBEDDING), _last(scores, MOMENT)
+            if embedding is not None:
                 began_ns = max(self._start_ns, hop.span.end_ns - self.model.window_ns)
                 span = Span(began_ns, hop.span.end_ns)
-                values = scores.outputs[EMBEDDING].values[-1]
-                found.append(Embedded(span, values, _loudness_db(hop), change_db))
+                found.append(Embedded(span, embedding, moment, _loudness_db(hop), change_db))
         return found
+
+
+def _last(scores: Scores, name: str) -> Floats | None:
+    series = scores.outputs.get(name)
+    return None if series is None else series.values[-1]
 
 
 def _loudness_db(hop: Hop) -> float | None:

@@ -111,8 +111,8 @@ async def _learned(
     learner = NormalLearner()
     async with aclosing(embedded(source, hops, model)) as windows:
         async for window in counted(windows, which, progress):
-            is_whole = window.span.duration_ns >= model.window_ns
-            learner.add(window.embedding, is_whole=is_whole)
+            if window.moment is not None:
+                learner.add(window.moment)
     return learner
 
 

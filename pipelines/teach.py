@@ -18,9 +18,15 @@ from mmstream.errors import ConfigError, ScorerError, SourceError
 from mmstream.media import Floats
 from mmstream.messages import iso_utc, slug
 from mmstream.models import taught
-from mmstream.models.avp_spec import UNUSUAL, AvpSpec
+from mmstream.models.avp_spec import OUT_OF_SYNC, OUTPUTS, UNUSUAL, AvpSpec
 from mmstream.models.content import id_of
-from mmstream.models.taught import ClipEmbeddings, Lesson, Prototype, TaughtClip
+from mmstream.models.taught import (
+    ClipEmbeddings,
+    Lesson,
+    Prototype,
+    TaughtClip,
+    background_in,
+)
 from mmstream.pipelines.configuration import DetectorSettings
 from mmstream.pipelines.embedding import Embedded, Embedder, embedded, embedder
 from mmstream.runtime.capture import ThreadedSource
@@ -56,7 +62,8 @@ def teach(
         clip_embeddings(path, clip, model, hops, clock)
         for path, clip in zip(clips, known, strict=True)
     ]
-    others = taught.taught_in(folder, model=model.id)
+    n_dims = model.background.shape[1]
+    others = taught.taught_in(folder, model=model.id, n_dims=n_dims)
     for problem in others.problems:
         tell(f"passed over: {problem}")
     try:
@@ -82,7 +89,8 @@ def listed(spec: AvpSpec) -> str:
         ScorerError: the model is not there.
     """
     folder = folder_of(spec)
-    known = taught.taught_in(folder, model=id_of(spec.folder))
+    n_dims = background_in(spec.folder).shape[1]
+    known = taught.taught_in(folder, model=id_of(spec.folder), n_dims=n_dims)
     lines = [_line(one) for one in known.taken]
     return "\n".join([*lines, *known.problems]) or f"{folder}: nothing was taught yet"
 
@@ -165,7 +173,7 @@ def _check_label(label: str, folder: Path) -> None:
     if len(name) > _LONGEST_LABEL:
         msg = f"{label!r}: longer than {_LONGEST_LABEL} letters"
         raise ConfigError(msg)
-    taken = {UNUSUAL, *_told_by_detectors()}
+    taken = {*OUTPUTS, OUT_OF_SYNC, UNUSUAL, *_told_by_detectors()}
     if name in taken:
         msg = f"{label!r}: {name} is told by mmstream itself; allowed: a name that is not one of "
         raise ConfigError(msg + ", ".join(sorted(taken)))

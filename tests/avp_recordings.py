@@ -71,7 +71,7 @@ def tiny(of: AvpSettings) -> Avp:
 
 
 def scorer_of(model: Avp) -> AvpScorer:
-    nothing = Learned(taught_in=None, normal_in=None, model="tiny", detector="tiny")
+    nothing = Learned(taught_in=None, normal_in=None, model="tiny", n_dims=8, detector="tiny")
     return AvpScorer(model, model.settings.events.labels, nothing)
 
 

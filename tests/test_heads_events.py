@@ -606,14 +606,16 @@ def test_a_label_that_is_taught_is_tuned_as_was_said_before() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fused", "modality"),
-    [(Fused(1, 0), "audio"), (Fused(0.2, 0.7), "video"), (None, "video")],
+    ("fused", "senses"),
+    [(Fused(1, 0), ["audio"]), (Fused(0.2, 0.7), ["video"]), (None, ["audio", "video"])],
 )
 def test_evidence_of_both_senses_names_the_one_that_had_more(
-    fused: Fused | None, modality: str
+    fused: Fused | None, senses: Sequence[str]
 ) -> None:
     both = Label("bark", "av", "model")
     heard = scores((0, 500), {"bark": series((0, 0.9))})
     (start,) = head(labels=[both]).push(replace(heard, fused={"bark": fused} if fused else {}))
     assert isinstance(start.content, Event)
-    assert [one.modality for one in start.content.evidence] == [modality]
+    assert [one.modality for one in start.content.evidence] == senses
+    if fused is None:
+        assert start.content.contribution == Contribution()

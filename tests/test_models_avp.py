@@ -1,10 +1,16 @@
 """The model of sound and sight: what its settings allow, what it compares."""
 
+import math
+
+import numpy as np
 import pytest
 import torch
 from avp_recordings import LABELS, avp_settings, tiny
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from mmstream.models.avp import Avp, AvpSettings
 from mmstream.models.tokens import Tokens
@@ -115,3 +121,76 @@ def test_sound_is_alike_to_the_pictures_that_move_as_it_does() -> None:
     cosine = torch.cos(torch.tensor(1.0))  # a radian apart
     expected = torch.tensor([[1.0, cosine], [cosine, 1.0]])
     torch.testing.assert_close(alike, expected, atol=0.03, rtol=0)
+
+
+@settings(max_examples=15)
+@given(
+    n_heard=st.integers(2, 12),
+    n_seen=st.integers(1, 8),
+    starts=st.tuples(st.floats(0, 0.3), st.floats(0, 0.3)),
+    offsets=st.lists(st.floats(-0.2, 0.2), min_size=1, max_size=4),
+    seed=st.integers(0, 999),
+)
+def test_synchrony_is_what_a_plain_loop_gives(
+    n_heard: int, n_seen: int, starts: tuple[float, float], offsets: list[float], seed: int
+) -> None:
+    model, rng = _in_step(8), torch.Generator().manual_seed(seed)
+    audio, video = (
+        Tokens(
+            torch.randn(2, n, 8, generator=rng),
+            torch.rand(2, n, generator=rng) < 0.9,
+            (start + torch.arange(n) * step).expand(2, -1),
+        )
+        for n, start, step in zip(
+            (n_heard, n_seen), starts, (_TOKEN_SECS, _FRAME_SECS), strict=True
+        )
+    )
+    with torch.no_grad():
+        found = model.synchrony(audio, video, torch.tensor(offsets))
+    heard, seen = (normalize(one.blanked(), dim=-1).double() for one in (audio, video))
+    for row in range(2):
+        fits: list[list[float]] = []
+        for frame in range(n_seen):
+            told: list[float] = []
+            for offset in torch.tensor(offsets):
+                at = float((video.at_secs[row, frame] + offset - audio.at_secs[row, 0]) / 0.025)
+                if min(abs(at), abs(at - n_heard + 1)) < 1e-4:
+                    return  # whether there is sound at its very edge hangs on a rounding
+                before = min(max(math.floor(at), 0), n_heard - 2)
+                there = bool(audio.present[row, before] & audio.present[row, before + 1])
+                if 0 <= at <= n_heard - 1 and there and video.present[row, frame]:
+                    one, other = (heard[row, before + n] @ seen[row, frame] for n in (0, 1))
+                    told.append(float(one * (1 - at + before) + other * (at - before)))
+            if len(told) == len(offsets):
+                fits.append(told)
+        mean = torch.tensor(fits).mean(dim=0) if fits else torch.zeros(len(offsets))
+        torch.testing.assert_close(found[row], mean, atol=1e-3, rtol=0)
+
+
+@settings(max_examples=10)
+@given(n_heard=st.integers(2, 9), n_seen=st.integers(2, 6), seed=st.integers(0, 999))
+def test_alike_is_what_a_plain_loop_gives(n_heard: int, n_seen: int, seed: int) -> None:
+    model, rng = _in_step(8), torch.Generator().manual_seed(seed)
+    shapes = ((n_heard, _TOKEN_SECS), (n_seen, _FRAME_SECS))
+    audio, video = (
+        Tokens(
+            torch.randn(3, n, 8, generator=rng),
+            torch.ones(3, n, dtype=torch.bool),
+            (torch.arange(n) * step).expand(3, -1),
+        )
+        for n, step in shapes
+    )
+    at_secs = torch.rand(4, generator=rng) * 0.3 - 0.05  # beyond the ends, the ends stand
+    with torch.no_grad():
+        found = model.alike(audio, video, at_secs)
+    whole = [normalize(one.values, dim=-1).numpy() for one in (audio, video)]
+    for i in range(3):
+        for j in range(3):
+            told = []
+            for at in at_secs.tolist():
+                both = [
+                    [np.interp(at, np.arange(n) * step, one[row, :, k]) for k in range(8)]
+                    for one, row, (n, step) in zip(whole, (i, j), shapes, strict=True)
+                ]
+                told.append(np.prod(both, axis=0).sum())
+            assert float(found[i, j]) == pytest.approx(np.mean(told), abs=1e-4)

@@ -22,7 +22,8 @@ from mmstream.media import Floats, Fused, Hop, Label, Modality, Scores
 from mmstream.models import normal, taught
 from mmstream.models.avp import Avp
 from mmstream.models.avp_learned import Learned
-from mmstream.models.avp_scorer import EMBEDDING, AvpScorer
+from mmstream.models.avp_scorer import AvpScorer
+from mmstream.models.avp_spec import EMBEDDING, MOMENT
 from mmstream.models.avp_verdicts import Judge, Verdict, View
 from mmstream.models.avp_whole import whole
 from mmstream.models.normal import Normal, NormalSettings
@@ -70,7 +71,7 @@ def test_one_sense_is_enough_and_none_says_nothing() -> None:
         *_hops("n", sound=False, sight=False),
     ]
     scores = said_by_stream(scorer, mixed, len(mixed))
-    assert all({*one.outputs} == {*LABELS, EMBEDDING} for one in scores[:8])
+    assert all({*one.outputs} - {MOMENT} == {*LABELS, EMBEDDING} for one in scores[:8])
     assert set(scores[7].fused.values()) == {Fused(audio=0.0, video=1.0)}
     assert all(not one.outputs and not one.fused for one in scores[8:])
 
@@ -192,33 +193,99 @@ def test_a_single_hop_that_does_not_fit_is_an_error_and_others_pass(
         scorer_of(model).score(_hops()[:1], (), Load.FULL)
 
 
-def test_what_is_taught_and_learned_while_it_runs_is_scored(tmp_path: Path) -> None:
-    model = tiny(avp_settings())
-    folders = tmp_path / "taught", tmp_path / "normal"
-    learned = Learned(taught_in=folders[0], normal_in=folders[1], model="tiny", detector="mine")
-    scorer = AvpScorer(model, ("bark",), learned)
-    hops = _hops()
-    before = scorer.score(hops[:3], (), Load.FULL)[-1]
-    assert {*before.outputs} == {"bark", EMBEDDING}
-    assert before.learned == ()
-    like = _embedding(said_by_stream(scorer_of(model), hops, 1)[-1])
+def _moment(scores: Scores) -> Floats:
+    moment: Floats = scores.outputs[MOMENT].values[0]
+    return moment
+
+
+def _learned(folder: Path) -> Learned:
+    taught_in, normal_in = folder / "taught", folder / "normal"
+    return Learned(
+        taught_in=taught_in, normal_in=normal_in, model="tiny", n_dims=8, detector="mine"
+    )
+
+
+def _teach(folder: Path, vector: Floats, *, model: str = "tiny", label: str = "kettle") -> None:
     about = TaughtSettings(
-        label="kettle",
-        called="kettle",
-        model="tiny",
+        label=label,
+        called=label,
+        model=model,
         threshold=0.5,
         reach=0.25,
         made="2026-11-23T00:00:00Z",
         clips=tuple(TaughtClip(name=f"{n}.wav", digest="0" * 16) for n in range(3)),
     )
-    taught.save(folders[0], Prototype(about, like, np.zeros_like(like)))
-    usual = NormalSettings(source="cam", model="tiny", threshold=0.1, n_learned=40, made="now")
-    normal.save(folders[1], Normal(usual, -like[None]))
+    taught.save(folder / "taught", Prototype(about, vector))
+
+
+def _learn(folder: Path, moments: Floats, source: str = "cam") -> None:
+    usual = NormalSettings(source=source, model="tiny", threshold=0.1, n_learned=40, made="now")
+    normal.save(folder / "normal", Normal(usual, moments))
+
+
+def test_what_is_taught_and_learned_while_it_runs_is_scored(tmp_path: Path) -> None:
+    model = tiny(avp_settings())
+    scorer = AvpScorer(model, ("bark",), _learned(tmp_path))
+    hops = _hops()
+    before = scorer.score(hops[:3], (), Load.FULL)[-1]
+    assert {*before.outputs} == {"bark", EMBEDDING, MOMENT}
+    assert before.learned == ()
+    last = said_by_stream(scorer_of(model), hops, 1)[-1]
+    _teach(tmp_path, _embedding(last))
+    _learn(tmp_path, -_moment(last)[None])
     after = scorer.score(hops[3:], (), Load.FULL)[0]
     assert after.learned == (Label("kettle", "av", "mine"), Label("unusual", "av", "mine"))
     assert after.outputs["kettle"].values[0] == pytest.approx(0.988, abs=0.01)
     assert after.outputs["unusual"].values[0] == pytest.approx(1, abs=1e-3)
-    assert {*after.fused} == {"bark", "kettle", "unusual"}
-    other = scorer.score(_hops("door"), (), Load.FULL)[0]
+    other = scorer.score(_hops("door"), (), Load.FULL)[-1]
     assert "kettle" in other.outputs
     assert "unusual" not in other.outputs
+
+
+def test_windows_that_are_not_whole_are_not_judged_unusual(tmp_path: Path) -> None:
+    """A window is 2 hops long: the first of a source and the first after a gap are too early."""
+    _learn(tmp_path, np.eye(1, 16, dtype=np.float32))
+    scorer = AvpScorer(tiny(avp_settings()), ("bark",), _learned(tmp_path))
+    parts = [Part(n, _HOPS, has_sound=True, frame_ns=40_000_000, n_deaf=0) for n in (0, 1600)]
+    said = said_by_stream(scorer, recorded("cam", parts).hops, 8)
+    for name in (MOMENT, "unusual"):
+        assert [name in one.outputs for one in said] == [False, True, True, True] * 2
+    assert all("bark" in one.outputs for one in said)
+    assert [len(one.learned) for one in said] == [0, 1, 1, 1] * 2
+
+
+def test_what_each_sense_has_in_unusual_is_said_where_there_is_one_only(tmp_path: Path) -> None:
+    _learn(tmp_path, np.eye(1, 16, dtype=np.float32))
+    for sound, sight in ((True, True), (True, False), (False, True)):
+        scorer = AvpScorer(tiny(avp_settings()), ("bark",), _learned(tmp_path))
+        said = said_by_stream(scorer, _hops(sound=sound, sight=sight), 4)[-1]
+        assert "unusual" in said.outputs
+        alone = Fused(audio=float(sound), video=float(sight))
+        assert said.fused.get("unusual") == (None if sound and sight else alone)
+
+
+def test_files_that_cannot_be_used_are_problems_and_the_rest_is_told(tmp_path: Path) -> None:
+    scorer = AvpScorer(tiny(avp_settings()), ("bark",), _learned(tmp_path))
+    unit = np.eye(1, 8, dtype=np.float32)[0]
+    assert scorer.problems == ()
+    _teach(tmp_path, unit)
+    _teach(tmp_path, unit, model="another", label="other")
+    _teach(tmp_path, np.eye(1, 5, dtype=np.float32)[0], label="short")
+    _learn(tmp_path, np.eye(2, 8, dtype=np.float32))
+    (tmp_path / "taught" / "torn.safetensors").write_bytes(b"x" * 40)
+    said = said_by_stream(scorer, _hops(), 4)[-1]
+    assert {*said.outputs} == {"bark", "kettle", EMBEDDING, MOMENT}
+    other, short, torn, usual = scorer.problems
+    assert "other was taught to the model another, not to tiny: teach it again" in other
+    assert "short.safetensors: has vectors of 5 numbers, and this model makes such of 8" in short
+    assert "torn.safetensors: not a whole safetensors file" in torn
+    assert "cam.safetensors: has vectors of 8 numbers, and this model makes such of 16" in usual
+
+
+def test_hops_and_what_is_told_of_them_are_counted() -> None:
+    scorer = scorer_of(tiny(avp_settings()))
+    scorer.score(_hops(sound=False, sight=False), (), Load.FULL)
+    hops = _hops("door")
+    scorer.score(hops[:3], (), Load.FULL)
+    scorer.score(hops[3:], (), Load.INGEST)
+    assert (scorer.metrics.n_in, scorer.metrics.n_out) == (8, 3)

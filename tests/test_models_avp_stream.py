@@ -30,7 +30,7 @@ from mmstream.media import (
 )
 from mmstream.metrics import StageMetrics
 from mmstream.models.avp import Avp, AvpSettings
-from mmstream.models.avp_scorer import EMBEDDING
+from mmstream.models.avp_spec import EMBEDDING
 from mmstream.models.avp_stream import AvpStream, Encoders
 from mmstream.models.avp_whole import Stretch, whole
 from mmstream.models.fusion import (

@@ -13,7 +13,8 @@ from mmstream.cli import app
 from mmstream.clock import ManualClock
 from mmstream.errors import ConfigError
 from mmstream.models import taught
-from mmstream.models.avp_spec import AvpSpec
+from mmstream.models.avp_spec import EMBEDDING, MOMENT, AvpSpec
+from mmstream.models.avp_synchrony import SYNCHRONY
 from mmstream.pipelines import teach
 from mmstream.windows import HopSettings
 
@@ -95,7 +96,10 @@ def test_the_same_recording_twice_is_refused(world: Path, tmp_path: Path) -> Non
     assert "copy.wav: the same recording as" in said
 
 
-@pytest.mark.parametrize("label", ["speech", "Person Speaking", "impact", "unusual"])
+@pytest.mark.parametrize(
+    "label",
+    ["speech", "Person Speaking", "impact", "unusual", "out_of_sync", EMBEDDING, MOMENT, SYNCHRONY],
+)
 def test_a_label_of_a_detector_is_refused(world: Path, tmp_path: Path, label: str) -> None:
     said = refusal(world, tmp_path, label, clips(world, "tone"))
     assert "is told by mmstream itself; allowed" in said

@@ -15,6 +15,7 @@ from streams import (
     Blank,
     ListReader,
     Script,
+    ScriptedScorer,
     ScriptedSource,
     beeping,
     chain_of,
@@ -148,6 +149,30 @@ def test_with_reports_it_says_who_it_is_and_how_it_is() -> None:
     stamps = [message.stamp for message in sink.messages]
     assert {(one.node, one.boot_id) for one in stamps} == {("home", "b")}
     assert [one.seq for one in stamps if isinstance(one, NumberedStamp)] == [0, 1]
+
+
+class CountingScorer(ScriptedScorer):
+    """Counts for itself."""
+
+    problems: tuple[str, ...] = ("bell.safetensors: torn",)
+
+    def __init__(self, script: Script) -> None:
+        super().__init__(script)
+        self.metrics = StageMetrics("model")
+
+
+class CountingScript(Script):
+    """Its spec."""
+
+    def build(self, device: str) -> CountingScorer:  # noqa: ARG002 - not computed
+        return CountingScorer(self)
+
+
+def test_what_a_scorer_counts_reaches_the_stats() -> None:
+    sink = OpenSink()
+    runtime = made([a_beep()], [CountingScript(steady(0.9))], [sink], reports=True)
+    asyncio.run(runtime.run())
+    assert sink.contents(Stats)[-1].stages["model"].dropped == {"passed_over": 1}
 
 
 def test_it_says_which_models_run_and_where_they_really_compute(

@@ -16,14 +16,14 @@ from torch.nn.functional import normalize
 
 from mmstream.clock import ManualClock
 from mmstream.errors import ConfigError
-from mmstream.media import Hop
+from mmstream.media import Hop, Modality
 from mmstream.models.avp import Avp
-from mmstream.models.avp_scorer import EMBEDDING
+from mmstream.models.avp_spec import EMBEDDING
 from mmstream.models.tokens import Tokens
 from mmstream.sources.media import MediaFile, MediaSettings
 from mmstream.training import matching
 from mmstream.training.dataset import Example, ExampleDataset
-from mmstream.training.manifest import Annotation, Split
+from mmstream.training.manifest import Annotation
 from mmstream.training.matching import CHANCE, Matched, match, pairs_of
 from mmstream.training.recordings import (
     FULL_SCALE,
@@ -87,7 +87,7 @@ def test_what_is_shifted_on_purpose_is_known() -> None:
 
 
 @pytest.fixture
-def counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "list[tuple[Tokens, Tokens]]":
+def counted(monkeypatch: pytest.MonkeyPatch) -> "list[tuple[Tokens, Tokens]]":
     """What clips are encoded to, batch by batch, instead of what is in them."""
     batches: list[tuple[Tokens, Tokens]] = []
 
@@ -172,13 +172,13 @@ def test_what_is_too_short_or_lacks_a_sense_is_no_pair(tmp_path: Path) -> None:
 
 def test_training_times_windows_as_a_stream_does(data_dir: Path) -> None:
     """A clip as training encodes and cuts it, and hop by hop: one embedding for each window."""
-    path = data_dir / "grid_s1" / "clips" / "lbbq6n.mp4"
+    path = data_dir / "grid_s1" / "clips" / "bbaf2n.mp4"
     settings_ = PieceSettings(sound=SoundSettings(), pictures=PictureSettings(width=8, height=8))
     ((_, piece),) = read_pieces(path, [None], settings_)
     example = Example(
         index=0,
         annotation=Annotation("test"),
-        sound=piece.sound.astype(np.float32) / FULL_SCALE,
+        sound=piece.sound.astype(np.float32) / np.float32(FULL_SCALE),
         heard=np.ones(len(piece.sound), np.bool_),
         pictures=piece.pictures,
         at_secs=(piece.at_ns / 1e9).astype(np.float32),
@@ -193,7 +193,7 @@ def test_training_times_windows_as_a_stream_does(data_dir: Path) -> None:
             end_secs = hop.span.end_ns / 1e9
             if hop.span.end_ns % 250_000_000 or end_secs * 16_000 > len(piece.sound):
                 continue
-            tokens = {
+            tokens: dict[Modality, Tokens] = {
                 "audio": matching.within(model, sound, end_secs),
                 "video": matching.within(model, sight, end_secs),
             }

@@ -48,7 +48,7 @@ def test_a_scene_depends_on_seed_and_step_only(corpus: dict[Split, ExampleDatase
     asked = [one.scenes(step, end_secs=END_SECS) for step in (0, 1, 2)]
     again = [other.scenes(step, end_secs=END_SECS) for step in (2, 1, 0)][::-1]
     assert all(same(a, b) for a, b in zip(asked, again, strict=True))
-    assert not same(asked[0], asked[1])
+    assert not torch.equal(asked[0].frames[3:], asked[1].frames[3:])  # those of sounds alone
     assert not same(asked[0], maker(corpus["train"], seed=1).scenes(0, end_secs=END_SECS))
 
 

@@ -213,6 +213,53 @@ class Answering:
     def forget(self, source: str) -> None: ...
 
 
+class Choosy:
+    """A scorer that passes something over, and counts."""
+
+    labels = (BEEP,)
+
+    def __init__(self) -> None:
+        self.metrics = StageMetrics("choosy")
+        self.problems: tuple[str, ...] = ("bell: torn",)
+
+    def build(self, device: str) -> Scorer:  # noqa: ARG002 - as the protocol says
+        return self
+
+    def score(
+        self,
+        hops: Sequence[Hop],
+        so_far: Sequence[Scores],  # noqa: ARG002
+        load: Load,  # noqa: ARG002
+    ) -> Sequence[Scores]:
+        self.problems = ("bell: torn", "kettle: torn") if hops[0].index else ("bell: torn",)
+        return [Scores(one.source, one.index, one.span) for one in hops]
+
+    def forget(self, source: str) -> None: ...
+
+
+def test_what_a_scorer_passes_over_is_logged_once_and_counted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    choosy, delivered = Choosy(), Delivered()
+    other = Answering(lambda hops: [Scores(one.source, one.index, one.span) for one in hops], ())
+    worker = Worker([other, choosy], WorkerSettings(), SystemClock(), delivered)
+    assert [stage.name for stage in worker.stages] == ["worker"]
+    with running(worker) as errors:
+        worker.built.result(5)
+        assert [one.getMessage() for one in caplog.records] == ["passed over: bell: torn"]
+        for index in range(3):
+            worker.submit(hop(index), live=False)
+            delivered.wait(index + 1)
+        told = [(one.levelname, one.getMessage()) for one in caplog.records]
+        assert told == [
+            ("WARNING", "passed over: bell: torn"),
+            ("WARNING", "passed over: kettle: torn"),
+        ]
+    assert errors == []
+    assert [stage.name for stage in worker.stages] == ["worker", "choosy"]
+    assert choosy.metrics.dropped == {"passed_over": 2}
+
+
 def test_hops_come_back_as_scores_in_order() -> None:
     script, delivered = Script(steady(0.5)), Delivered()
     worker = Worker([script], WorkerSettings(), SystemClock(), delivered)

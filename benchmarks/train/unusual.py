@@ -58,12 +58,12 @@ async def seen(media: Path, model: Embedder) -> list[Embedded]:
     return [one async for one in embedded(source, HopSettings(), model)]
 
 
-def learned(windows: list[Embedded], window_ns: int) -> Normal:
+def learned(windows: list[Embedded]) -> Normal:
     """What is normal: the room without anybody."""
     which, learner = lessons(seconds=None, begins=BEGINS, ends=ENDS), NormalLearner()
     for one in windows:
-        if which.count(one.span):
-            learner.add(one.embedding, is_whole=one.span.duration_ns >= window_ns)
+        if one.moment is not None and which.count(one.span):
+            learner.add(one.moment)
     return learner.result("room", model="-", made="-")
 
 
@@ -72,7 +72,8 @@ def told(windows: list[Embedded], normal: Normal) -> list[Span]:
     life, steps = Lifecycle(SoundEvents()), list[Step]()
     hop_ns = secs_to_ns(HopSettings().hop_secs)
     for one in windows:
-        steps += life.see(one.span.end_ns - hop_ns, normal.score(one.embedding))
+        if one.moment is not None:
+            steps += life.see(one.span.end_ns - hop_ns, normal.score(one.moment))
         steps += life.advance(one.span.end_ns)
     steps += life.close("source_ended")
     return [Span(step.start_ns, step.end_ns) for step in steps if step.end_ns is not None]
@@ -97,7 +98,7 @@ def main() -> None:
     asked = parser.parse_args()
     model = embedder(AvpSpec(weights=asked.checkpoint, untrained="allow"))
     windows = asyncio.run(seen(asked.media, model))
-    normal = learned(windows, model.window_ns)
+    normal = learned(windows)
     truth = visits(asked.media)
     verdict = compared(told(windows, normal), truth)
     late = ["missed" if one is None else f"{one:+.2f} s" for one in verdict.late_secs]

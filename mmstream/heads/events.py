@@ -242,16 +242,21 @@ def _offset_ms(fused: Fused | None) -> float | None:
 
 def _evidence(peak: Peak, label: Label, track: int, offset_ns: int) -> tuple[Evidence, ...]:
     """What was found at the strongest moment; where nothing was, that moment itself."""
-    seen = _sense(peak.fused) if label.modality == "av" else label.modality
+    senses = _senses(peak.fused) if label.modality == "av" else (label.modality,)
     path = None if track == _WHOLE else Path(track)
-    here = (Detection(label.name, peak.at_ns, seen, label.detector, peak.score, path=path),)
+    here = tuple(
+        Detection(label.name, peak.at_ns, sense, label.detector, peak.score, path=path)
+        for sense in senses
+    )
     at_secs = epoch_secs(offset_ns + peak.at_ns)
     return tuple(_told(detection, at_secs) for detection in peak.detections or here)
 
 
-def _sense(fused: Fused | None) -> Modality:
-    """The one that had more in what both made together."""
-    return "audio" if fused is not None and fused.audio > fused.video else "video"
+def _senses(fused: Fused | None) -> tuple[Modality, ...]:
+    """The one that had more in what both made together; both, where nobody can say."""
+    if fused is None:
+        return ("audio", "video")
+    return ("audio",) if fused.audio > fused.video else ("video",)
 
 
 def _told(detection: Detection, at_secs: float) -> Evidence:

@@ -152,7 +152,7 @@ class _Stem(nn.Module):
             halved = 2 if n_in > 1 and n_left % 2 == 0 else 1
             self.stages.append(_stage(n_in, n_out, halved))
             n_left, n_bands = n_left // halved, -(-n_bands // 2)
-        self.average = nn.AvgPool2d((n_left, 1))
+        self.average = nn.AvgPool2d((n_left, 1)) if n_left > 1 else nn.Identity()
         self.out = nn.Linear(settings.widths[-1] * n_bands, settings.n_dims)
 
     def forward(self, frames: Tensor) -> Tensor:

@@ -9,10 +9,16 @@ from mmstream.models.avp_spec import UNUSUAL
 
 
 class Learned:
-    """Scores of embeddings by what lies in two folders just now; None: nothing does."""
+    """Scores by what lies in two folders just now; None: nothing does."""
 
     def __init__(
-        self, *, taught_in: Path | None, normal_in: Path | None, model: str, detector: str
+        self,
+        *,
+        taught_in: Path | None,
+        normal_in: Path | None,
+        model: str,
+        n_dims: int,
+        detector: str,
     ) -> None:
         """Look into them.
 
@@ -20,11 +26,12 @@ class Learned:
             taught_in: the folder of what was taught.
             normal_in: the folder of what is normal.
             model: the id of the checkpoint that the embeddings come from.
+            n_dims: how many numbers they have; moments have twice as many.
             detector: what labels call it.
         """
         self._detector = detector
-        self._taught = taught.taught_in(taught_in, model=model)
-        self._normal = normal.normal_in(normal_in, model=model)
+        self._taught = taught.taught_in(taught_in, model=model, n_dims=n_dims)
+        self._normal = normal.normal_in(normal_in, model=model, n_dims=2 * n_dims)
         self._normals = normal.by_source(self._normal.taken)
 
     @property
@@ -44,10 +51,11 @@ class Learned:
         """As what scores of it are told."""
         return Label(name, "av", self._detector)
 
-    def scores(self, source: str, embedding: Floats) -> Mapping[str, float]:
-        """By label, 0..1, of a unit embedding [d] of that source."""
-        found = {one.about.label: one.score(embedding) for one in self._taught.taken}
+    def scores(self, embedding: Floats) -> Mapping[str, float]:
+        """Of what was taught, by label, 0..1, of a unit embedding [d]."""
+        return {one.about.label: one.score(embedding) for one in self._taught.taken}
+
+    def unusual(self, source: str, moment: Floats) -> Mapping[str, float]:
+        """0..1, of a moment [2d] of that source; empty where nobody knows what is normal there."""
         usual = self._normals.get(source)
-        if usual is not None:
-            found[UNUSUAL] = usual.score(embedding)
-        return found
+        return {} if usual is None else {UNUSUAL: usual.score(moment)}

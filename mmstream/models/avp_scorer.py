@@ -1,10 +1,12 @@
 """AVP in the stream: scores of labels and one embedding for each hop, of the window it ends.
 
-A window without any token has no score. Whether sound and sight are on one clock yet (`Hop.synced`)
-is not asked for events, which do not hang on a part of a second; for synchrony it is.
+A window without any token has no score. Where it is not whole yet, as the source has just begun or
+there was a gap, nobody asks whether it is unusual: no such window was learned. Whether sound and
+sight are on one clock yet (`Hop.synced`) is not asked for events, which do not hang on a part of a
+second; for synchrony it is.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -17,14 +19,11 @@ from mmstream.metrics import StageMetrics
 from mmstream.models import checkpoint
 from mmstream.models.avp import TASK, Avp, AvpSettings
 from mmstream.models.avp_learned import Learned
-from mmstream.models.avp_spec import AvpSpec
+from mmstream.models.avp_spec import EMBEDDING, MOMENT, AvpSpec
 from mmstream.models.avp_stream import AvpStream, Encoders
 from mmstream.models.avp_synchrony import Synchrony, with_synchrony
 from mmstream.models.avp_verdicts import Judge, Verdict, View
 from mmstream.stages import Load
-
-EMBEDDING: Final = "embedding"
-"""The output [1, d] at the start of the hop: what was fused, of length 1."""
 
 _WARM_UP: Final = "warm-up"
 _HOP_SECS: Final = 0.25
@@ -48,7 +47,11 @@ def avp_scorer(spec: AvpSpec, device: str) -> "AvpScorer":
     model = Avp(kept.settings)
     kept.fill(model)
     learned = Learned(
-        taught_in=spec.taught, normal_in=spec.normal, model=kept.id, detector=spec.name
+        taught_in=spec.taught,
+        normal_in=spec.normal,
+        model=kept.id,
+        n_dims=kept.settings.fusion.n_dims,
+        detector=spec.name,
     )
     scorer = AvpScorer(model.to(device), spec.told, learned, synchrony=spec.synchrony)
     scorer.warm_up()
@@ -56,7 +59,7 @@ def avp_scorer(spec: AvpSpec, device: str) -> "AvpScorer":
 
 
 class AvpScorer:
-    """Scores AVP's events, and what it was taught (`Scorer`).
+    """Scores AVP's events, and what it was taught (`Scorer`, `Reporting`).
 
     Under any load all is encoded, so that the state stays in step; with `Load.INGEST` nothing is
     fused.
@@ -71,7 +74,7 @@ class AvpScorer:
             ScorerError: `synchrony`, whether `out_of_sync` is told, needs longer windows.
         """
         self.metrics = StageMetrics("avp")
-        """Dropped: `batch_halved`, for want of memory; nothing is lost by it."""
+        """Of hops, and windows told. Dropped: `batch_halved`, by which nothing is lost."""
         self.learned = learned
         self._settings = model.settings
         self._device = model.background.device
@@ -87,7 +90,7 @@ class AvpScorer:
         so_far: Sequence[Scores],  # noqa: ARG002 - rests on no other scorer
         load: Load,
     ) -> Sequence[Scores]:
-        """One value of each label and one embedding, at the start of the hop.
+        """One value of each label, one embedding and one moment, at the start of the hop.
 
         Raises:
             ScorerError: the sound is of another rate, or a single hop does not fit into memory.
@@ -96,10 +99,12 @@ class AvpScorer:
         encoded = self._encoders.encode(taken)
         windows = [one.stream.keep(one, its) for one, its in zip(taken, encoded, strict=True)]
         scores = [Scores(hop.source, hop.index, hop.span) for hop in hops]
-        apart = self._synchrony.take(hops, windows) if self._synchrony else [None] * len(hops)
+        apart = self._synchrony.take(hops, windows) if self._synchrony else [None for _ in hops]
+        self.metrics.n_in += len(hops)
         if load is Load.INGEST:
             return scores
         told = [n for n, window in enumerate(windows) if window.is_any]
+        self.metrics.n_out += len(told)
         verdicts = self._judge.judge([View(scores[n].source, windows[n]) for n in told])
         for n, verdict in zip(told, verdicts, strict=True):
             scores[n] = _told(scores[n], verdict)
@@ -107,6 +112,11 @@ class AvpScorer:
             said if found is None else with_synchrony(said, found)
             for said, found in zip(scores, apart, strict=True)
         ]
+
+    @property
+    def problems(self) -> Sequence[str]:
+        """Why files of what it was taught, and of what is normal, are passed over."""
+        return self.learned.problems
 
     def forget(self, source: str) -> None:
         """Hear and see the source afresh."""
@@ -168,7 +178,13 @@ def _grey_hop(index: int, settings: AvpSettings) -> Hop:
 
 def _told(hop: Scores, verdict: Verdict) -> Scores:
     at_ns = np.array([hop.span.start_ns], np.int64)
-    outputs: Mapping[str, Series] = {
+    outputs = {
         name: Series(at_ns, np.array([score], np.float32)) for name, score in verdict.scores.items()
-    } | {EMBEDDING: Series(at_ns, verdict.embedding[None].copy())}
+    }
+    vectors = {EMBEDDING: verdict.embedding, MOMENT: verdict.moment}
+    outputs |= {
+        name: Series(at_ns, vector[None].copy())
+        for name, vector in vectors.items()
+        if vector is not None
+    }
     return replace(hop, outputs=outputs, fused=verdict.fused, learned=verdict.learned)

@@ -22,6 +22,12 @@ from mmstream.stages import Scorer
 AVP_SMALL: Final = "avp-small"
 UNUSUAL: Final = "unusual"
 """The label of what a source has not been like before."""
+EMBEDDING: Final = "embedding"
+"""The output [1, d] at the start of the hop: what was fused, of length 1."""
+MOMENT: Final = "moment"
+"""The output [1, 2d] of whole windows, of length 1; see `mmstream.models.avp_moments`."""
+OUTPUTS: Final = (EMBEDDING, MOMENT, "synchrony")
+"""What AVP's scores have besides labels, which no label may be called."""
 OUT_OF_SYNC: Final = "out_of_sync"
 """The label of sound that comes too early or too late for the picture."""
 

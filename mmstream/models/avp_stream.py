@@ -25,9 +25,10 @@ from mmstream.media import Hop, Span, secs_to_ns
 from mmstream.metrics import StageMetrics
 from mmstream.models.avp import Avp, AvpSettings
 from mmstream.models.avp_batches import Batches
+from mmstream.models.avp_flat import FlatStep
 from mmstream.models.avp_senses import Ear, Eye, Sight, Sound
 from mmstream.models.avp_windows import Held, Window
-from mmstream.models.recurrent import StreamState
+from mmstream.models.recurrent import ChunkTransformer, StreamState
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,6 +43,8 @@ class Taken:
     """The sound before the first chunk is not to be known."""
     is_earlier: bool
     """The clock went back: nothing that was said before counts."""
+    is_whole: bool
+    """There was nothing but this for the length of a window: time has not broken off."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,6 +67,8 @@ class AvpStream:
         self._ear: Ear | None = None
         self._eye = self._new_eye()
         self._is_fresh = True
+        self._begin_ns = 0
+        """Since when time has not broken off."""
         self._end_ns: int | None = None
         nothing = Held.nothing(n_dims=settings.fusion.n_dims, device=device)
         self._nothing = self._audio = self._video = nothing
@@ -77,13 +82,23 @@ class AvpStream:
         if hop.gap_before or start_ns != self._end_ns:
             self._ear = None
             self._eye = self._new_eye()
+            self._begin_ns = start_ns
         self._end_ns = hop.span.end_ns
         sight = self._eye.see(hop.frames)
         sound = self._hear(hop)
         is_fresh = self._is_fresh
         if sound is not None and len(sound.frames):
             self._is_fresh = False
-        return Taken(self, hop.span, sound, sight, is_fresh, is_earlier)
+        is_whole = hop.span.end_ns - self._begin_ns >= self._window_ns
+        return Taken(
+            self,
+            hop.span,
+            sound,
+            sight,
+            is_fresh=is_fresh,
+            is_earlier=is_earlier,
+            is_whole=is_whole,
+        )
 
     def keep(self, taken: Taken, encoded: Encoded) -> Window:
         """Keep the tokens of the hop; give the window that ends with it."""
@@ -92,7 +107,7 @@ class AvpStream:
         first_ns = taken.span.end_ns - self._window_ns
         self._audio = self._audio.followed_by(encoded.audio).since(first_ns)
         self._video = self._video.followed_by(encoded.video).since(first_ns)
-        return Window(taken.span.end_ns, self._audio, self._video)
+        return Window(taken.span.end_ns, self._audio, self._video, is_whole=taken.is_whole)
 
     def _hear(self, hop: Hop) -> Sound | None:
         if not hop.samples.size:
@@ -117,6 +132,9 @@ class Encoders:
         self._device = model.background.device
         self._steps = Batches("avp, sound", metrics)
         self._pictures = Batches("avp, pictures", metrics)
+        # Elsewhere to ask whether all is present costs more than the masks do.
+        is_flat = self._device.type == "cpu" and isinstance(model.audio.body, ChunkTransformer)
+        self._flat = FlatStep(model.audio) if is_flat else None
 
     @torch.inference_mode()
     def encode(self, taken: Sequence[Taken]) -> list[Encoded]:
@@ -175,7 +193,11 @@ class Encoders:
         frames = torch.stack([turn.frames for turn in turns]).to(self._device, non_blocking=True)
         present = torch.stack([turn.present for turn in turns]).to(self._device, non_blocking=True)
 
+        flat = self._flat if present.all() and before.present.all() else None
+
         def work(rows: slice) -> tuple[Tensor, Tensor, Tensor]:
+            if flat is not None:
+                return *flat(frames[rows], before.memory[rows]), before.present[rows]
             state = StreamState(before.memory[rows], before.present[rows])
             step = encoder.step(frames[rows], present[rows], state)
             return step.tokens.values, step.state.memory, step.state.present

@@ -100,7 +100,8 @@ class Synchrony:
         self._token_ns = secs_to_ns(model.settings.audio.token_secs)
         self._pasts: dict[str, _Past] = {}
 
-    def __len__(self) -> int:
+    @property
+    def n_kept(self) -> int:
         """How many comparisons are kept, of a hop each."""
         return sum(len(past.fits) for past in self._pasts.values())
 

@@ -3,7 +3,8 @@ r"""Windows -> scores of labels, and what each sense had in them.
 p         how likely the event is, from sound and sight together
 score     sigmoid(logit(p) - logit(threshold)): 0.5 is the point of decision
 `Fused`   the share of p that is gone without that sense, 0..1: each is left out once more, where
-          there are both. Of a sense that is not there it is 0, and 1 of the other
+          there are both. Of a sense that is not there it is 0, and 1 of the other. `unusual` has
+          none where there are both: no window without one of them was ever normal
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from mmstream.media import Floats, Fused, Label, Modality
 from mmstream.metrics import StageMetrics
 from mmstream.models.avp import Avp
 from mmstream.models.avp_learned import Learned
+from mmstream.models.avp_moments import moments
 from mmstream.models.avp_windows import Fuser, Window
 
 _USUAL_THRESHOLD: Final = 0.5
@@ -38,9 +40,11 @@ class Verdict:
     scores: Mapping[str, float]
     """By label, 0..1."""
     fused: Mapping[str, Fused]
-    """By label."""
+    """By label; not of `unusual`, where there are sound and sight."""
     embedding: Floats
     """[d], of length 1."""
+    moment: Floats | None
+    """[2d], of length 1; None: the window is not whole, and nobody knows whether it is unusual."""
     learned: tuple[Label, ...]
     """Those of the labels that are no events of the model."""
 
@@ -69,17 +73,20 @@ class Judge:
         rest = [views[n] for n in both]
         heard = dict(zip(both, self._opinions(rest, ("audio",)), strict=True))
         seen = dict(zip(both, self._opinions(rest, ("video",)), strict=True))
+        wholes = self._opinions(views, ("audio", "video"))
         verdicts = []
-        for n, (view, whole) in enumerate(
-            zip(views, self._opinions(views, ("audio", "video")), strict=True)
+        for n, (view, whole, moment) in enumerate(
+            zip(views, wholes, _moments(views, wholes), strict=True)
         ):
-            if n in heard:
+            unusual = {} if moment is None else self._learned.unusual(view.source, moment)
+            if n in heard:  # of `unusual` nobody can say: a window without a sense is unusual
                 fused = _shares(whole.strengths, heard[n].strengths, seen[n].strengths)
             else:
                 alone = Fused(float(view.window.has("audio")), float(view.window.has("video")))
-                fused = dict.fromkeys(whole.strengths, alone)
-            learned = tuple(self._learned.label(name) for name in whole.learned)
-            verdicts.append(Verdict(self._decided(whole), fused, whole.embedding, learned))
+                fused = dict.fromkeys((*whole.strengths, *unusual), alone)
+            learned = tuple(self._learned.label(name) for name in (*whole.learned, *unusual))
+            scores = {**self._decided(whole), **unusual}
+            verdicts.append(Verdict(scores, fused, whole.embedding, moment, learned))
         return verdicts
 
     def _opinions(self, views: Sequence[View], modalities: Sequence[Modality]) -> list["_Opinion"]:
@@ -91,10 +98,10 @@ class Judge:
         return [
             _Opinion(
                 dict(zip(self._thresholds, row, strict=True)),
-                self._learned.scores(view.source, embedding),
+                self._learned.scores(embedding),
                 embedding,
             )
-            for view, row, embedding in zip(views, likely, said.embedding, strict=True)
+            for row, embedding in zip(likely, said.embedding, strict=True)
         ]
 
     def _decided(self, opinion: "_Opinion") -> Mapping[str, float]:
@@ -110,7 +117,7 @@ class _Opinion:
     events: Mapping[str, float]
     """How likely each is."""
     learned: Mapping[str, float]
-    """The scores of what was taught, and of what is unusual."""
+    """The scores of what was taught."""
     embedding: Floats
     """[d], of length 1."""
 
@@ -118,6 +125,17 @@ class _Opinion:
     def strengths(self) -> Mapping[str, float]:
         """Of all labels, 0..1."""
         return {**self.events, **self.learned}
+
+
+def _moments(views: Sequence[View], opinions: Sequence["_Opinion"]) -> list[Floats | None]:
+    """Of each window that is whole."""
+    rows = [n for n, view in enumerate(views) if view.window.is_whole]
+    found: list[Floats | None] = [None for _ in views]
+    if rows:
+        embeddings = [opinions[n].embedding for n in rows]
+        for n, one in zip(rows, moments([views[n].window for n in rows], embeddings), strict=True):
+            found[n] = one
+    return found
 
 
 def _shares(

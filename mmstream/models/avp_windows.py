@@ -52,6 +52,8 @@ class Window:
     end_ns: int
     audio: Held
     video: Held
+    is_whole: bool = True
+    """Nothing of it is missing since the source had not begun, or time had broken off."""
 
     def of(self, modality: Modality) -> Held:
         """Its tokens of sound or of sight."""

@@ -40,8 +40,10 @@ class EmbeddingFile(Generic[A]):
     about: A
     arrays: Mapping[str, Floats]
 
-    def array(self, name: str, n_axes: int) -> Floats:
+    def array(self, name: str, n_axes: int, n_dims: int | None) -> Floats:
         """One of the arrays, with so many axes, each at least 1 long.
+
+        `n_dims`: how long the last is; None: any.
 
         Raises:
             ScorerError: it is not there, of another shape or type, or not finite.
@@ -55,6 +57,12 @@ class EmbeddingFile(Generic[A]):
             or not np.isfinite(found).all()
         ):
             msg = f"{self.path}: needs finite 32-bit floats {name!r} with {n_axes} axes"
+            raise ScorerError(msg)
+        if n_dims is not None and found.shape[-1] != n_dims:
+            msg = (
+                f"{self.path}: has vectors of {found.shape[-1]} numbers, and this model makes such "
+                f"of {n_dims}: teach or learn it again"
+            )
             raise ScorerError(msg)
         return found
 

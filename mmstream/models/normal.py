@@ -30,8 +30,8 @@ from mmstream.models.embedding_files import SUFFIX, EmbeddingFolder
 
 MOST_KEPT: Final = 256
 """Embeddings of a source, at most."""
-FEWEST_LEARNED: Final = 32
-"""With fewer, nothing says how much a source varies; 8 s at the usual hop."""
+FEWEST_LEARNED: Final = 24
+"""With fewer, nothing says how much a source varies; 8 s at the usual hop and window."""
 
 _N_BLOCK: Final = 8
 """Embeddings in a block at the beginning; twice as many each time that blocks are joined."""
@@ -109,16 +109,12 @@ class NormalLearner:
     n_learned: int = 0
     _n_dims: int | None = None
     _waiting: list[Floats] = field(default_factory=list)
-    _begun: list[Floats] = field(default_factory=list)
     _blocks: list[_Block] = field(default_factory=list)
     _n_block: int = _N_BLOCK
     _rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
 
-    def add(self, embedding: Floats, *, is_whole: bool = True) -> None:
+    def add(self, embedding: Floats) -> None:
         """Take a unit embedding [d].
-
-        One of a window that is not whole yet, since the source has just begun, is kept: it will be
-        so again. But it is like no other, and says nothing of how much the source varies.
 
         Raises:
             ScorerError: it is of another length than those before, or not finite.
@@ -131,14 +127,11 @@ class NormalLearner:
             raise ScorerError(msg)
         self._n_dims = len(embedding)
         self.n_learned += 1
-        waiting = self._waiting if is_whole else self._begun
-        waiting.append(np.array(embedding, np.float32))
+        self._waiting.append(np.array(embedding, np.float32))
         if len(self._waiting) == _N_BLOCK:
             values = np.stack(self._waiting)
             self._take(_Block(values, values, len(values)))
             self._waiting.clear()
-        if len(self._begun) == 2 * _KEPT_OF_BLOCK:
-            self._begun = list(coreset(np.stack(self._begun), _KEPT_OF_BLOCK))
 
     def result(self, source: str, *, model: str, made: str) -> Normal:
         """What is normal.
@@ -154,7 +147,6 @@ class NormalLearner:
             )
             raise ScorerError(msg)
         kept = [*(block.kept for block in self._blocks), *(one[None] for one in self._waiting)]
-        kept += [one[None] for one in self._begun]
         about = NormalSettings(
             source=source,
             model=model,
@@ -221,8 +213,10 @@ def save(folder: Path, normal: Normal) -> Path:
     return path
 
 
-def read(path: Path, *, model: str | None) -> Normal:
+def read(path: Path, *, model: str | None, n_dims: int | None = None) -> Normal:
     """What `save` wrote, if the checkpoint with the id `model` made it; None: whichever did.
+
+    `n_dims`: how many numbers its embeddings have; None: nobody knows.
 
     Raises:
         ScorerError: it cannot be read, is something else, or of another model.
@@ -236,12 +230,14 @@ def read(path: Path, *, model: str | None) -> Normal:
         msg = f"{path}: what is normal for {about.source} was learned with the model "
         msg += f"{about.model}, not with {model}: learn it again"
         raise ScorerError(msg)
-    return Normal(about, file.array(_EMBEDDINGS, 2))
+    return Normal(about, file.array(_EMBEDDINGS, 2, n_dims))
 
 
-def normal_in(folder: Path | None, *, model: str) -> EmbeddingFolder[Normal]:
+def normal_in(
+    folder: Path | None, *, model: str, n_dims: int | None = None
+) -> EmbeddingFolder[Normal]:
     """What the checkpoint with this id has learned, live; `problems` has what cannot be used."""
-    return EmbeddingFolder(folder, partial(read, model=model))
+    return EmbeddingFolder(folder, partial(read, model=model, n_dims=n_dims))
 
 
 def by_source(normals: Sequence[Normal]) -> Mapping[str, Normal]:

@@ -253,8 +253,10 @@ def save(folder: Path, prototype: Prototype) -> Path:
     return path
 
 
-def read(path: Path, *, model: str | None) -> Prototype:
+def read(path: Path, *, model: str | None, n_dims: int | None = None) -> Prototype:
     """What `save` wrote, if the checkpoint with the id `model` made it; None: whichever did.
+
+    `n_dims`: how many numbers its embeddings have; None: nobody knows.
 
     Raises:
         ScorerError: it cannot be read, is something else, or of another model.
@@ -267,12 +269,14 @@ def read(path: Path, *, model: str | None) -> Prototype:
     if model is not None and about.model != model:
         msg = f"{path}: {about.label} was taught to the model {about.model}, not to {model}: "
         raise ScorerError(msg + "teach it again")
-    return Prototype(about, file.array(_VECTOR, 1))
+    return Prototype(about, file.array(_VECTOR, 1, n_dims))
 
 
-def taught_in(folder: Path | None, *, model: str) -> EmbeddingFolder[Prototype]:
+def taught_in(
+    folder: Path | None, *, model: str, n_dims: int | None = None
+) -> EmbeddingFolder[Prototype]:
     """What was taught to the checkpoint with this id, live; `problems` has what cannot be used."""
-    return EmbeddingFolder(folder, partial(read, model=model))
+    return EmbeddingFolder(folder, partial(read, model=model, n_dims=n_dims))
 
 
 def _nearness(clip: ClipEmbeddings, vector: Floats) -> float:

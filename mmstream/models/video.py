@@ -4,12 +4,14 @@ A token is made of its frame and of `n_seen - 1` before it, so a stream encodes 
 however many windows it is in. Before the first frame, and where one is not there, all is grey.
 """
 
+from functools import lru_cache
 from itertools import pairwise
 from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d
 
 from mmstream.config import Settings
 from mmstream.errors import ScorerError
@@ -17,6 +19,7 @@ from mmstream.models.tokens import MOST_DIMS, Tokens, blank
 
 _MIDDLE, _SPREAD = 0.5, 0.25  # of pixels in 0..1, roughly
 _GROUPS = 4
+_MOST_MIXED = 16  # a side; beyond, most of the product would be with 0
 
 
 class VideoSettings(Settings):
@@ -53,7 +56,7 @@ class VideoEncoder(nn.Module):
         stage = _stage if settings.is_deep else _shallow_stage
         self.stages = nn.Sequential(
             *(stage(n_in, n_out) for n_in, n_out in pairwise(ins)),
-            nn.AdaptiveAvgPool2d(settings.n_grid),
+            _Fields(settings.n_grid),
             nn.Flatten(),
             nn.Dropout(settings.dropout),
             nn.Linear(ins[-1] * settings.n_grid**2, settings.n_dims),
@@ -80,6 +83,31 @@ class VideoEncoder(nn.Module):
             pixels = _with_earlier(pixels, self.settings.n_seen)
             values = self.stages(pixels.flatten(0, 1)).unflatten(0, (n_batch, n_frames))
         return Tokens(blank(values, present), present, at_secs)
+
+
+class _Fields(nn.Module):
+    """nn.AdaptiveAvgPool2d(n_grid), as one product where that is slow: fields that overlap."""
+
+    def __init__(self, n_grid: int) -> None:
+        super().__init__()
+        self._n_grid = n_grid
+
+    def forward(self, x: Tensor) -> Tensor:
+        n_grid, (height, width) = self._n_grid, x.shape[2:]
+        is_even = height % n_grid == 0 and width % n_grid == 0
+        if is_even or x.is_cuda or max(height, width) > _MOST_MIXED:
+            return adaptive_avg_pool2d(x, n_grid)
+        shares = _shares(n_grid, height, width).to(x)
+        fields: Tensor = x.flatten(2) @ shares
+        return fields.reshape(*x.shape[:2], n_grid, n_grid)
+
+
+@lru_cache(maxsize=16)
+@torch.inference_mode(mode=False)
+def _shares(n_grid: int, height: int, width: int) -> Tensor:
+    """[height * width, n_grid ** 2]: how much of each field each place is."""
+    places = torch.eye(height * width).reshape(-1, 1, height, width)
+    return adaptive_avg_pool2d(places, n_grid).flatten(1)
 
 
 def check_images(

@@ -170,7 +170,7 @@ class LocalRuntime:
         """The counters of every stage."""
         per_source = [stage for runner in self._roster.runners.values() for stage in runner.stages]
         per_sink = [m for feed in self._outlet.feeds for m in (feed.metrics, feed.sink.metrics)]
-        return [*per_source, self._worker.metrics, *per_sink, *self._graph.meters]
+        return [*per_source, *self._worker.stages, *per_sink, *self._graph.meters]
 
     def look(self) -> RunLook:
         """What the web shows of it; on the loop."""

@@ -42,6 +42,7 @@ LOOKS: Final[Mapping[str, Look]] = {
     "impact": Look(icon="mdi:flash-alert"),
     "camera_blocked": Look("problem", is_diagnostic=True),
     "audio_lost": Look("problem", is_diagnostic=True),
+    "out_of_sync": Look("problem", icon="mdi:sync-alert", is_diagnostic=True),
     "dog_bark": Look("sound", icon="mdi:dog"),
     "rooster": Look("sound", icon="mdi:bird"),
     "baby_cry": Look("sound", icon="mdi:baby-face"),
