@@ -6,10 +6,20 @@ from typing import Final
 
 from pydantic import BaseModel
 
-from mmstream.benchmarks import chaos, drift, machine, overhead, rtsp, senses, worker
+from mmstream.benchmarks import (
+    avp_card,
+    avp_thresholds,
+    chaos,
+    drift,
+    machine,
+    overhead,
+    rtsp,
+    senses,
+    worker,
+)
 from mmstream.errors import ConfigError
 
-NAMES: Final = ("chaos", "drift", "overhead", "rtsp", "senses", "worker")
+NAMES: Final = ("avp", "chaos", "drift", "overhead", "rtsp", "senses", "worker")
 
 
 def run(name: str, json_file: Path | None) -> None:
@@ -31,6 +41,9 @@ def run(name: str, json_file: Path | None) -> None:
 
 
 def _measured(name: str) -> tuple[BaseModel, str]:
+    if name == "avp":
+        thresholds = avp_thresholds.measure()
+        return thresholds, avp_card.table(thresholds)
     if name == "chaos":
         outages = chaos.measure()
         return outages, chaos.table(outages)

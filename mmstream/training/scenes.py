@@ -34,7 +34,7 @@ SPEECH: Final = "speech"
 _PURPOSE: Final = 7  # as in mmstream.training.noise
 _PART_SECS: Final = 0.05
 _THERE, _GONE = 0.1, 0.03  # of a recording's loudest moment, in amplitude: -20 and -30 dB
-_HEARD_RATIO, _DROWNED_RATIO = 0.3, 0.05  # of two sounds the softer, in amplitude: -10, -26 dB
+_HEARD_RATIO: Final = 0.3  # of two sounds the softer, in amplitude: -10 dB
 _N_COLOURS, _COLOURING = 5, 0.7  # points of the curve; nepers of power, 3 dB
 _TIME_PARTS, _BAND_PARTS = 10, 6  # of the whole, a mask is at most one
 _AT_ONCE: Final = 8  # sounds whose features are taken together: it is faster
@@ -314,7 +314,7 @@ def _level(samples: Floats) -> float:
 
 
 def _mixed(heard: _Heard, other: _Heard, ratio_db: float, window: slice) -> _Heard:
-    """`other` is so much softer in the window than `heard`; what is drowned is not claimed."""
+    """`other` is so much softer in the window than `heard`; nobody can tell of what is drowned."""
     levels = _level(heard.samples[window]), _level(other.samples[window])
     if min(levels) == 0:
         return heard if levels[0] else other
@@ -322,7 +322,7 @@ def _mixed(heard: _Heard, other: _Heard, ratio_db: float, window: slice) -> _Hea
     samples = heard.samples + np.float32(ratio * levels[0] / levels[1]) * other.samples
     softer = other.truth.copy()
     if ratio < _HEARD_RATIO:
-        softer[softer > 0] = np.nan if ratio > _DROWNED_RATIO else 0
+        softer[softer > 0] = np.nan
     truth = np.where((heard.truth == 1) | (softer == 1), np.float32(1), heard.truth + softer)
     return _Heard(samples, truth.astype(np.float32))
 
