@@ -1,8 +1,9 @@
 """Measurements, each beside a baseline in the same run: `mmstream bench NAME [--json FILE]`."""
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from pydantic import BaseModel
 
@@ -19,7 +20,24 @@ from mmstream.benchmarks import (
 )
 from mmstream.errors import ConfigError
 
-NAMES: Final = ("avp", "chaos", "drift", "overhead", "rtsp", "senses", "worker")
+F = TypeVar("F", bound=BaseModel)
+
+
+def _both(measure: Callable[[], F], table: Callable[[F], str]) -> tuple[BaseModel, str]:
+    figures = measure()
+    return figures, table(figures)
+
+
+_MEASURED: Final[Mapping[str, Callable[[], tuple[BaseModel, str]]]] = {
+    "avp": lambda: _both(avp_thresholds.measure, avp_card.table),
+    "chaos": lambda: _both(chaos.measure, chaos.table),
+    "drift": lambda: _both(drift.measure, drift.table),
+    "overhead": lambda: _both(overhead.measure, overhead.table),
+    "rtsp": lambda: _both(rtsp.measure, rtsp.table),
+    "senses": lambda: _both(senses.measure, senses.table),
+    "worker": lambda: _both(worker.measure, worker.table),
+}
+NAMES: Final = tuple(_MEASURED)
 
 
 def run(name: str, json_file: Path | None) -> None:
@@ -33,34 +51,11 @@ def run(name: str, json_file: Path | None) -> None:
         raise ConfigError(msg)
     if json_file is not None:
         _touch(json_file)  # before minutes are spent
-    figures, table = _measured(name)
+    figures, table = _MEASURED[name]()
     print(table)
     if json_file is not None:
         record = {"benchmark": name, **machine.describe(), "figures": figures.model_dump()}
         json_file.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-
-
-def _measured(name: str) -> tuple[BaseModel, str]:
-    if name == "avp":
-        thresholds = avp_thresholds.measure()
-        return thresholds, avp_card.table(thresholds)
-    if name == "chaos":
-        outages = chaos.measure()
-        return outages, chaos.table(outages)
-    if name == "drift":
-        drifts = drift.measure()
-        return drifts, drift.table(drifts)
-    if name == "rtsp":
-        ages = rtsp.measure()
-        return ages, rtsp.table(ages)
-    if name == "senses":
-        detectors = senses.measure()
-        return detectors, senses.table(detectors)
-    if name == "worker":
-        scoring = worker.measure()
-        return scoring, worker.table(scoring)
-    costs = overhead.measure()
-    return costs, overhead.table(costs)
 
 
 def _touch(path: Path) -> None:

@@ -9,8 +9,8 @@ them; nothing is encoded for it. What decides is the mean over the frames of the
     offset   their mean there: how much later the sound is than the picture
     score    sigmoid(logit(clear) - logit(`CLEAR`)) where the offset is not acceptable, else 0
 
-Acceptable is what Recommendation ITU-R BT.1359-1 (1998) calls so: sound up to 90 ms early, as which
-nothing in nature comes, or up to 185 ms late. A best offset at either end of what is tried is none:
+Acceptable is what Recommendation ITU-R BT.1359-1 (1998) calls so: sound up to 90 ms early, which
+nature never has, or up to 185 ms late. A best offset at either end of what is tried is none:
 there may be a better one beyond.
 
 After a gap, while sound and sight are not on one clock, and where the clock goes back, nothing is
