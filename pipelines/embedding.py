@@ -164,7 +164,10 @@ class _Embedding:
 
 def _last(scores: Scores, name: str) -> Floats | None:
     series = scores.outputs.get(name)
-    return None if series is None else series.values[-1]
+    if series is None:
+        return None
+    last: Floats = series.values[-1]
+    return last
 
 
 def _loudness_db(hop: Hop) -> float | None:

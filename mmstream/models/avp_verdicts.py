@@ -78,7 +78,9 @@ class Judge:
         for n, (view, whole, moment) in enumerate(
             zip(views, wholes, _moments(views, wholes), strict=True)
         ):
-            unusual = {} if moment is None else self._learned.unusual(view.source, moment)
+            unusual: Mapping[str, float] = {}
+            if moment is not None:
+                unusual = self._learned.unusual(view.source, moment)
             if n in heard:  # of `unusual` nobody can say: a window without a sense is unusual
                 fused = _shares(whole.strengths, heard[n].strengths, seen[n].strengths)
             else:
