@@ -86,7 +86,7 @@ def _differing(before: Settings, now: Settings, path: str = "") -> Iterator[str]
         old, new = getattr(before, key, None), getattr(now, key, None)
         if old == new:
             continue
-        if isinstance(old, Settings) and type(old) is type(new):
+        if isinstance(old, Settings) and isinstance(new, type(old)):
             yield from _differing(old, new, f"{path}{key}.")
         else:
             yield path + key

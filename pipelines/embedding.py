@@ -25,7 +25,7 @@ from mmstream.media import (
     Span,
     secs_to_ns,
 )
-from mmstream.models.avp_spec import EMBEDDING, MOMENT, AvpSpec
+from mmstream.models.avp_spec import GIST, MOMENT, AvpSpec
 from mmstream.models.content import CONFIG, id_of, read_bytes
 from mmstream.models.taught import background_in
 from mmstream.stages import Load, Scorer, Source
@@ -57,9 +57,9 @@ class Embedder:
     id: str
     """Of its checkpoint."""
     background: Floats
-    """[n, d]: embeddings of ordinary windows."""
+    """[n, 4d]: gists of ordinary windows."""
     window_ns: int
-    """What an embedding tells of: so much time, up to the end of its hop."""
+    """What a moment tells of: so much time, up to the end of its hop."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,8 +68,8 @@ class Embedded:
 
     span: Span
     """Of the window; it begins with the source where that is shorter ago."""
-    embedding: Floats
-    """[d], of length 1."""
+    gist: Floats
+    """[4d], each half of length 1, or 0: what is compared with what was taught."""
     moment: Floats | None
     """[2d], of length 1: what is compared with what is normal; None: the window is not whole."""
     sound_db: float | None
@@ -154,11 +154,11 @@ class _Embedding:
             change_db = self._changes.see(hop)
             empty = Scores(hop.source, hop.index, hop.span)
             (scores,) = self.model.scorer.score([hop], [empty], Load.FULL)
-            embedding, moment = _last(scores, EMBEDDING), _last(scores, MOMENT)
-            if embedding is not None:
+            gist, moment = _last(scores, GIST), _last(scores, MOMENT)
+            if gist is not None:
                 began_ns = max(self._start_ns, hop.span.end_ns - self.model.window_ns)
                 span = Span(began_ns, hop.span.end_ns)
-                found.append(Embedded(span, embedding, moment, _loudness_db(hop), change_db))
+                found.append(Embedded(span, gist, moment, _loudness_db(hop), change_db))
         return found
 
 

@@ -1,6 +1,6 @@
 """Teaching: a label and a few clips -> a prototype on disk, which a run takes up at once.
 
-    clips -> embeddings of their windows -> prototype and threshold -> <taught>/<label>.safetensors
+    clips -> gists of their windows -> prototype and threshold -> <taught>/<label>.safetensors
 
 docs/teach.md says how well that works.
 """
@@ -18,10 +18,10 @@ from mmstream.errors import ConfigError, ScorerError, SourceError
 from mmstream.media import Floats
 from mmstream.messages import iso_utc, slug
 from mmstream.models import taught
-from mmstream.models.avp_spec import OUT_OF_SYNC, OUTPUTS, UNUSUAL, AvpSpec
+from mmstream.models.avp_spec import GIST_SECS, OUT_OF_SYNC, OUTPUTS, UNUSUAL, AvpSpec
 from mmstream.models.content import id_of
 from mmstream.models.taught import (
-    ClipEmbeddings,
+    ClipGists,
     Lesson,
     Prototype,
     TaughtClip,
@@ -59,8 +59,7 @@ def teach(
     _check_clips(clips, known)
     model = embedder(spec)
     of_clips = [
-        clip_embeddings(path, clip, model, hops, clock)
-        for path, clip in zip(clips, known, strict=True)
+        clip_gists(path, clip, model, hops, clock) for path, clip in zip(clips, known, strict=True)
     ]
     n_dims = model.background.shape[1]
     others = taught.taught_in(folder, model=model.id, n_dims=n_dims)
@@ -128,9 +127,9 @@ def folder_of(spec: AvpSpec) -> Path:
     return spec.taught.expanduser()
 
 
-def clip_embeddings(
+def clip_gists(
     path: Path, clip: TaughtClip, model: Embedder, hops: HopSettings, clock: Clock
-) -> ClipEmbeddings:
+) -> ClipGists:
     """What a model makes of a recording.
 
     Raises:
@@ -146,11 +145,14 @@ def clip_embeddings(
     if not windows:
         msg = f"{path}: too short; allowed: recordings from {hops.hop_secs:g} s on"
         raise ConfigError(msg)
-    n_window = max(1, round(model.window_ns / (hops.hop_secs * 1e9)))
+    n_window = max(1, round(GIST_SECS / hops.hop_secs))
     levels = _levels(windows)
     weights = taught.weights_of(levels, n_window=n_window) if levels else np.ones(len(windows))
-    values = np.stack([one.embedding for one in windows])
-    return ClipEmbeddings(clip, values, np.asarray(weights, np.float32))
+    values = np.stack([one.gist for one in windows])
+    if not values[weights > 0].any():
+        msg = f"{path}: there is no second of it with some sound, or with 2 pictures"
+        raise ConfigError(msg)
+    return ClipGists(clip, values, np.asarray(weights, np.float32))
 
 
 async def _all_of(source: ThreadedSource, hops: HopSettings, model: Embedder) -> list[Embedded]:

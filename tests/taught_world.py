@@ -41,8 +41,8 @@ def save_model(folder: Path, *, seed: int = 0) -> str:
     )
     torch.manual_seed(seed)
     model = Avp(settings)
-    background = torch.nn.functional.normalize(torch.randn(8, n_dims), dim=-1)
-    model.background.copy_(background)
+    background = torch.nn.functional.normalize(torch.randn(8, 2, 2 * n_dims), dim=-1)
+    model.background.copy_(background.flatten(1))
     identity = Identity(task=TASK, rate_hz=RATE_HZ, trained=False)
     return checkpoint.save(folder, model, settings, identity, "untrained")
 

@@ -22,8 +22,9 @@ from mmstream.media import Floats, Fused, Hop, Label, Modality, Scores
 from mmstream.models import normal, taught
 from mmstream.models.avp import Avp
 from mmstream.models.avp_learned import Learned
+from mmstream.models.avp_moments import only
 from mmstream.models.avp_scorer import AvpScorer
-from mmstream.models.avp_spec import EMBEDDING, MOMENT
+from mmstream.models.avp_spec import EMBEDDING, GIST, MOMENT
 from mmstream.models.avp_verdicts import Judge, Verdict, View
 from mmstream.models.avp_whole import whole
 from mmstream.models.normal import Normal, NormalSettings
@@ -71,7 +72,7 @@ def test_one_sense_is_enough_and_none_says_nothing() -> None:
         *_hops("n", sound=False, sight=False),
     ]
     scores = said_by_stream(scorer, mixed, len(mixed))
-    assert all({*one.outputs} - {MOMENT} == {*LABELS, EMBEDDING} for one in scores[:8])
+    assert all({*one.outputs} - {MOMENT} == {*LABELS, EMBEDDING, GIST} for one in scores[:8])
     assert set(scores[7].fused.values()) == {Fused(audio=0.0, video=1.0)}
     assert all(not one.outputs and not one.fused for one in scores[8:])
 
@@ -193,6 +194,11 @@ def test_a_single_hop_that_does_not_fit_is_an_error_and_others_pass(
         scorer_of(model).score(_hops()[:1], (), Load.FULL)
 
 
+def _gist(scores: Scores) -> Floats:
+    gist: Floats = scores.outputs[GIST].values[0]
+    return gist
+
+
 def _moment(scores: Scores) -> Floats:
     moment: Floats = scores.outputs[MOMENT].values[0]
     return moment
@@ -228,10 +234,10 @@ def test_what_is_taught_and_learned_while_it_runs_is_scored(tmp_path: Path) -> N
     scorer = AvpScorer(model, ("bark",), _learned(tmp_path))
     hops = _hops()
     before = scorer.score(hops[:3], (), Load.FULL)[-1]
-    assert {*before.outputs} == {"bark", EMBEDDING, MOMENT}
+    assert {*before.outputs} == {"bark", EMBEDDING, MOMENT, GIST}
     assert before.learned == ()
     last = said_by_stream(scorer_of(model), hops, 1)[-1]
-    _teach(tmp_path, _embedding(last))
+    _teach(tmp_path, _gist(last))
     _learn(tmp_path, -_moment(last)[None])
     after = scorer.score(hops[3:], (), Load.FULL)[0]
     assert after.learned == (Label("kettle", "av", "mine"), Label("unusual", "av", "mine"))
@@ -240,6 +246,34 @@ def test_what_is_taught_and_learned_while_it_runs_is_scored(tmp_path: Path) -> N
     other = scorer.score(_hops("door"), (), Load.FULL)[-1]
     assert "kettle" in other.outputs
     assert "unusual" not in other.outputs
+
+
+def test_a_gist_has_a_half_for_each_sense_that_is_there() -> None:
+    for sound, sight in ((True, True), (True, False), (False, True)):
+        hops = _hops(sound=sound, sight=sight)
+        gist = _gist(said_by_stream(scorer_of(tiny(avp_settings())), hops, 2)[-1])
+        assert gist.shape == (32,)
+        lengths = np.linalg.norm(gist.reshape(2, 16), axis=1)
+        np.testing.assert_allclose(lengths, [sound, sight], atol=1e-5)
+
+
+@pytest.mark.parametrize("sense", ["audio", "video"])
+def test_what_was_taught_with_one_sense_is_told_beside_the_other(
+    tmp_path: Path, sense: Modality
+) -> None:
+    """That sense has all of it, and the score is the one without the other sense."""
+    hops = _hops()
+    both = _gist(said_by_stream(scorer_of(tiny(avp_settings())), hops, 1)[-1])
+    _teach(tmp_path, only(both[None], sense)[0])
+    scorer = AvpScorer(tiny(avp_settings()), ("bark",), _learned(tmp_path))
+    last = said_by_stream(scorer, hops, 1)[-1]
+    assert last.outputs["kettle"].values[0] == pytest.approx(0.988, abs=0.01)
+    share = last.fused["kettle"]
+    heard = sense == "audio"
+    assert (share.audio, share.video) == pytest.approx((float(heard), float(not heard)), abs=1e-4)
+    other = AvpScorer(tiny(avp_settings()), ("bark",), _learned(tmp_path))
+    deaf = said_by_stream(other, _hops(sound=not heard, sight=heard), 1)[-1]
+    assert deaf.outputs["kettle"].values[0] < 1e-4
 
 
 def test_windows_that_are_not_whole_are_not_judged_unusual(tmp_path: Path) -> None:
@@ -266,18 +300,18 @@ def test_what_each_sense_has_in_unusual_is_said_where_there_is_one_only(tmp_path
 
 def test_files_that_cannot_be_used_are_problems_and_the_rest_is_told(tmp_path: Path) -> None:
     scorer = AvpScorer(tiny(avp_settings()), ("bark",), _learned(tmp_path))
-    unit = np.eye(1, 8, dtype=np.float32)[0]
-    assert scorer.problems == ()
+    unit = np.eye(1, 32, dtype=np.float32)[0]
+    assert len(scorer.problems) == 0
     _teach(tmp_path, unit)
     _teach(tmp_path, unit, model="another", label="other")
     _teach(tmp_path, np.eye(1, 5, dtype=np.float32)[0], label="short")
     _learn(tmp_path, np.eye(2, 8, dtype=np.float32))
     (tmp_path / "taught" / "torn.safetensors").write_bytes(b"x" * 40)
     said = said_by_stream(scorer, _hops(), 4)[-1]
-    assert {*said.outputs} == {"bark", "kettle", EMBEDDING, MOMENT}
+    assert {*said.outputs} == {"bark", "kettle", EMBEDDING, MOMENT, GIST}
     other, short, torn, usual = scorer.problems
     assert "other was taught to the model another, not to tiny: teach it again" in other
-    assert "short.safetensors: has vectors of 5 numbers, and this model makes such of 8" in short
+    assert "short.safetensors: has vectors of 5 numbers, and this model makes such of 32" in short
     assert "torn.safetensors: not a whole safetensors file" in torn
     assert "cam.safetensors: has vectors of 8 numbers, and this model makes such of 16" in usual
 

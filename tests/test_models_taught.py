@@ -13,7 +13,7 @@ from mmstream.errors import ScorerError
 from mmstream.media import Floats
 from mmstream.models import embedding_files, taught
 from mmstream.models.normal import NormalSettings
-from mmstream.models.taught import ClipEmbeddings, Prototype, TaughtClip, TaughtSettings
+from mmstream.models.taught import ClipGists, Prototype, TaughtClip, TaughtSettings
 
 N_DIMS = 16
 MODEL = "a" * 16
@@ -23,46 +23,61 @@ def unit(values: Floats) -> Floats:
     return np.asarray(values / np.linalg.norm(values, axis=-1, keepdims=True), np.float32)
 
 
+def heard(values: Floats) -> Floats:
+    """Gists [..., 2d] of sound alone, of unit vectors [..., d]."""
+    return np.concatenate((values, np.zeros_like(values)), axis=-1)
+
+
+def both(sound: Floats, sight: Floats) -> Floats:
+    """Gists [..., 2d] of gists of sound alone, [..., 2d]."""
+    return np.concatenate((sound[..., :N_DIMS], sight[..., :N_DIMS]), axis=-1)
+
+
+def seen(sound: Floats) -> Floats:
+    """Gists [..., 2d] of pictures alone, which are as those of sound alone are."""
+    return both(np.zeros_like(sound), sound)
+
+
 def background(n: int = 128) -> Floats:
-    return unit(np.random.default_rng(1).standard_normal((n, N_DIMS)).astype(np.float32))
+    return heard(unit(np.random.default_rng(1).standard_normal((n, N_DIMS)).astype(np.float32)))
 
 
 def around(axis: int, *, spread: float, seed: int, n: int = 6) -> Floats:
-    """Unit vectors near an axis, [n, d]."""
+    """Gists of sound alone near an axis, [n, 2d]."""
     noise = np.random.default_rng(seed).standard_normal((n, N_DIMS)) * spread
-    return unit((np.eye(N_DIMS)[axis] + noise).astype(np.float32))
+    return heard(unit((np.eye(N_DIMS)[axis] + noise).astype(np.float32)))
 
 
-def clip(values: Floats, name: str = "a.wav", weights: Sequence[float] = ()) -> ClipEmbeddings:
+def clip(values: Floats, name: str = "a.wav", weights: Sequence[float] = ()) -> ClipGists:
     known = TaughtClip(name=name, digest="0" * 16)
     given_weights = weights or [1.0] * len(values)
-    return ClipEmbeddings(known, values, np.array(given_weights, np.float32))
+    return ClipGists(known, values, np.array(given_weights, np.float32))
 
 
-def clips(axis: int, *, spread: float = 0.1, n: int = 4) -> list[ClipEmbeddings]:
+def clips(axis: int, *, spread: float = 0.1, n: int = 4) -> list[ClipGists]:
     return [clip(around(axis, spread=spread, seed=seed)) for seed in range(n)]
 
 
 def lesson(
-    of: Sequence[ClipEmbeddings], label: str = "Dog bark", others: Sequence[Prototype] = ()
+    of: Sequence[ClipGists], label: str = "Dog bark", others: Sequence[Prototype] = ()
 ) -> taught.Lesson:
     return taught.teach(label, of, background(), others=others, model=MODEL, made="then")
 
 
 def test_what_was_taught_is_recognised_and_ordinary_windows_are_not() -> None:
     prototype = lesson(clips(0)).prototype
-    heard = around(0, spread=0.1, seed=99, n=50)
-    assert min(prototype.score(one) for one in heard) > 0.5
+    asked = around(0, spread=0.1, seed=99, n=50)
+    assert min(prototype.score(one) for one in asked) > 0.5
     assert np.mean([prototype.score(one) < 0.5 for one in background()]) > 0.98
 
 
 def test_the_score_is_a_half_at_the_threshold_and_rises_with_nearness() -> None:
     about = lesson(clips(0)).prototype.about
-    prototype = Prototype(about, np.eye(N_DIMS, dtype=np.float32)[0])
+    prototype = Prototype(about, np.eye(2 * N_DIMS, dtype=np.float32)[0])
     cosines = np.array([-1, about.threshold - about.reach, about.threshold, 1.0])
     rest = np.sqrt(1 - cosines**2)
     scores = [
-        prototype.score(np.array([cosine, other, *[0] * (N_DIMS - 2)], np.float32))
+        prototype.score(np.array([cosine, other, *[0] * (2 * N_DIMS - 2)], np.float32))
         for cosine, other in zip(cosines, rest, strict=True)
     ]
     assert scores == sorted(scores)
@@ -80,7 +95,7 @@ def test_the_threshold_lies_between_the_clips_and_the_ordinary() -> None:
 
 def test_clips_with_nothing_in_common_are_refused_with_the_figures() -> None:
     rng = np.random.default_rng(3)
-    strangers = [clip(unit(rng.standard_normal((6, N_DIMS)).astype("f"))) for _ in range(4)]
+    strangers = [clip(heard(unit(rng.standard_normal((6, N_DIMS)).astype("f")))) for _ in range(4)]
     with pytest.raises(ScorerError, match=r"dog_bark: the clips do not stand out: .* 0\.\d"):
         lesson(strangers)
 
@@ -92,7 +107,7 @@ def test_a_clip_that_is_unlike_the_others_is_named() -> None:
 
 
 def test_what_is_taught_beside_something_near_is_told_apart_from_it() -> None:
-    near = unit(np.eye(N_DIMS, dtype=np.float32)[:2].sum(axis=0))
+    near = heard(unit(np.eye(N_DIMS, dtype=np.float32)[:2].sum(axis=0)))
     first = lesson([clip(unit(one.values + near)) for one in clips(0, spread=0.02)], "bark")
     alone = lesson(clips(0, spread=0.02), "yap")
     beside = lesson(clips(0, spread=0.02), "yap", [first.prototype])
@@ -113,12 +128,82 @@ def test_too_few_and_too_many_clips_are_refused(n: int) -> None:
         lesson(clips(0, n=n))
 
 
+def test_nearness_is_of_the_senses_that_both_have() -> None:
+    near, far, mid = (around(axis, spread=0, seed=0, n=1)[0] for axis in (0, 1, 2))
+    half_way = unit(near + mid)
+    prototype = both(near, near)
+    of = np.stack(
+        [both(near, near), both(near, far), both(half_way, far), near, seen(half_way), 0 * near]
+    )
+    cosine = float(np.sqrt(0.5))
+    expected = [1, 0.5, cosine / 2, 1, cosine, -1]
+    np.testing.assert_allclose(taught.nearness(of, prototype), expected, atol=1e-6)
+    assert taught.nearness(near, near) == pytest.approx(1)
+    assert taught.nearness(both(near, far), near) == pytest.approx(1)
+    assert taught.nearness(near, seen(near)) == -1
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_nearness_is_mutual_and_bounded(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    drawn = unit(rng.standard_normal((2, 2, N_DIMS)).astype(np.float32))
+    one, two = (drawn * rng.integers(0, 2, (2, 2, 1), dtype=np.int64)).reshape(2, -1)
+    there, back = taught.nearness(one, two), taught.nearness(two, one)
+    assert there == pytest.approx(float(back), abs=1e-6)
+    assert -1 <= there <= 1 + 1e-6
+
+
+def test_a_clip_is_the_mean_of_what_it_has_of_each_sense() -> None:
+    one, two = (around(axis, spread=0, seed=0, n=1)[0] for axis in (0, 1))
+    mean = taught.clip_gist(clip(np.stack((both(one, two), two, 0 * one))))
+    np.testing.assert_allclose(mean, both(unit(one + two), two), atol=1e-6)
+    assert not taught.clip_gist(clip(np.stack((one, one))))[N_DIMS:].any()
+
+
+def test_clips_may_lack_a_sense_that_others_have() -> None:
+    mixed = [
+        *clips(0, n=2),
+        clip(both(around(0, spread=0.1, seed=8), around(3, spread=0.1, seed=9)), "both.mp4"),
+    ]
+    made = taught.teach("bark", mixed, background(), others=[], model=MODEL, made="then")
+    lengths = np.linalg.norm(made.prototype.vector.reshape(2, -1), axis=1)
+    np.testing.assert_allclose(lengths, 1, atol=1e-6)
+    assert made.doubtful == ()
+    assert made.prototype.score(around(0, spread=0.1, seed=20, n=1)[0]) > 0.5
+    assert made.prototype.score(seen(around(3, spread=0.1, seed=21, n=1)[0])) > 0.5
+
+
+def test_ordinary_windows_without_the_clips_senses_do_not_count() -> None:
+    strange = seen(np.repeat(around(0, spread=0.1, seed=0), 200, axis=0))
+    mixed = np.concatenate((background(), strange))
+    made = taught.teach("bark", clips(0), mixed, others=[], model=MODEL, made="then")
+    assert made.ordinary == lesson(clips(0), "bark").ordinary
+
+
+def test_clips_that_share_no_sense_with_anything_ordinary_are_refused() -> None:
+    silent = [clip(seen(one.values)) for one in clips(0)]
+    with pytest.raises(ScorerError, match=r"bark: the clips have pictures, .* has sound; allowed"):
+        lesson(silent, "bark")
+    nothing = [clip(0 * one.values) for one in clips(0)]
+    with pytest.raises(ScorerError, match=r"bark: the clips have neither sound nor pictures"):
+        lesson(nothing, "bark")
+
+
+def test_what_was_taught_of_another_sense_is_no_rival() -> None:
+    ordinary = seen(background())
+    silent = [clip(seen(one.values)) for one in clips(0)]
+    dark = taught.teach("dark", silent, ordinary, others=[], model=MODEL, made="then").prototype
+    assert lesson(clips(0), "bark", [dark]).rival is None
+    near = heard(unit(np.eye(N_DIMS, dtype=np.float32)[:2].sum(axis=0)))
+    assert lesson(clips(0), "bark", [Prototype(dark.about, near)]).rival == "dark"
+
+
 def test_only_the_loud_part_of_a_clip_counts() -> None:
     silence, bark = around(5, spread=0.1, seed=3, n=16), around(0, spread=0.1, seed=4, n=4)
     levels_db = np.array([-90.0] * 16 + [-20.0] * 4, np.float32)
     weights = taught.weights_of([levels_db], n_window=2)
     both = clip(np.concatenate((silence, bark)), weights=weights.tolist())
-    mean = taught.clip_embedding(both)
+    mean = taught.clip_gist(both)
     assert mean[0] > 0.9
     assert abs(mean[5]) < 0.1
 

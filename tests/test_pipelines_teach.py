@@ -13,7 +13,7 @@ from mmstream.cli import app
 from mmstream.clock import ManualClock
 from mmstream.errors import ConfigError
 from mmstream.models import taught
-from mmstream.models.avp_spec import EMBEDDING, MOMENT, AvpSpec
+from mmstream.models.avp_spec import EMBEDDING, GIST, MOMENT, AvpSpec
 from mmstream.models.avp_synchrony import SYNCHRONY
 from mmstream.pipelines import teach
 from mmstream.windows import HopSettings
@@ -98,7 +98,17 @@ def test_the_same_recording_twice_is_refused(world: Path, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     "label",
-    ["speech", "Person Speaking", "impact", "unusual", "out_of_sync", EMBEDDING, MOMENT, SYNCHRONY],
+    [
+        "speech",
+        "Person Speaking",
+        "impact",
+        "unusual",
+        "out_of_sync",
+        EMBEDDING,
+        MOMENT,
+        GIST,
+        SYNCHRONY,
+    ],
 )
 def test_a_label_of_a_detector_is_refused(world: Path, tmp_path: Path, label: str) -> None:
     said = refusal(world, tmp_path, label, clips(world, "tone"))
@@ -134,6 +144,12 @@ def test_a_clip_too_short_for_a_window_is_refused(world: Path, tmp_path: Path) -
     short = record(tmp_path / "short.wav", tone(800, 0.01))
     said = refusal(world, tmp_path / "taught", "bell", [*clips(world, "tone", 2), short])
     assert "short.wav: too short" in said
+
+
+def test_a_clip_of_one_picture_has_nothing_to_compare(world: Path, tmp_path: Path) -> None:
+    still = filmed(tmp_path / "still.mp4", [90])
+    said = refusal(world, tmp_path / "taught", "bell", [*clips(world, "tone", 2), still])
+    assert "still.mp4: there is no second of it with some sound, or with 2 pictures" in said
 
 
 def test_what_another_model_was_taught_is_listed_as_such(world: Path, tmp_path: Path) -> None:

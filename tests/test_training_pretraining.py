@@ -152,16 +152,34 @@ def test_contrast_is_least_where_each_has_its_own(made: Scenes) -> None:
     assert losses(of, made).contrast == pytest.approx(-np.mean(rows + columns), rel=1e-4)
 
 
-def test_embeddings_are_of_sound_of_sight_and_of_pairs(made: Scenes) -> None:
+def test_gists_are_of_sound_of_sight_and_of_pairs(made: Scenes) -> None:
     of = model()
     with torch.no_grad():
-        found = of.embeddings(made, end_secs=END_SECS)
-    assert found.shape == (5 + 4 + 3, 8)
+        found = of.gists(made, end_secs=END_SECS)
+    assert found.shape == (5 + 4 + 3, 4 * 8)
+    heard, seen = found.reshape(-1, 2, 16).norm(dim=2).T
+    torch.testing.assert_close(heard, torch.tensor([1.0] * 5 + [0] * 4 + [1] * 3))
+    torch.testing.assert_close(seen, torch.tensor([0.0] * 5 + [1] * 7))
+    torch.testing.assert_close(found[9:, :16], found[:3, :16])
+    torch.testing.assert_close(found[9:, 16:], found[5:8, 16:])
     blind = replace(made, images=255 - made.images)
     with torch.no_grad():
-        other = of.embeddings(blind, end_secs=END_SECS)
+        other = of.gists(blind, end_secs=END_SECS)
     same = [bool(torch.equal(a, b)) for a, b in zip(found, other, strict=True)]
     assert same == [True] * 5 + [False] * 7
+
+
+def test_a_gist_knows_nothing_of_what_is_after_its_window(made: Scenes) -> None:
+    of = model()
+    later = made.frames.clone()
+    later[:, round(END_SECS / 0.02) + 10 :] += 3
+    with torch.no_grad():
+        found, other = (
+            of.gists(one, end_secs=END_SECS) for one in (made, replace(made, frames=later))
+        )
+        beyond = of.gists(replace(made, frames=later), end_secs=END_SECS + 0.5)
+    torch.testing.assert_close(found, other)
+    assert not torch.equal(found, beyond)
 
 
 @pytest.fixture(scope="module")

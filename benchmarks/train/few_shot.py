@@ -6,7 +6,7 @@ CHECKPOINT must not have been trained on those classes. In each of 1000 episodes
 seeds, 5 clips of each class are taught as `mmstream teach` does it and all the others are asked,
 but for those cut from a recording that one of the 5 is from. Said are the mean accuracy over
 episodes and its 95 % interval, which tells how much the draw of clips matters. Beside it the same
-episodes with statistics of MFCC in place of embeddings, each number standardised by the clips of
+episodes with statistics of MFCC in place of gists, each number standardised by the clips of
 the classes that are not asked, and nearness by distance.
 """
 
@@ -23,9 +23,9 @@ from mmstream.benchmarks.train.baselines import mfcc_statistics
 from mmstream.clock import SystemClock
 from mmstream.media import Floats
 from mmstream.models.avp_spec import AvpSpec
-from mmstream.models.taught import TaughtClip, clip_embedding
+from mmstream.models.taught import TaughtClip, clip_gist
 from mmstream.pipelines.embedding import embedder
-from mmstream.pipelines.teach import clip_embeddings
+from mmstream.pipelines.teach import clip_gists
 from mmstream.windows import HopSettings
 
 N_SHOTS: Final = 5
@@ -96,14 +96,14 @@ def accuracy(episode: Episode, values: Floats, true: Floats, *, by_angle: bool) 
     return float((told == true[list(episode.queries)]).mean())
 
 
-def embeddings(checkpoint: Path, clips: Sequence[Clip]) -> Floats:
-    """[n, d], of each clip as `mmstream teach` takes it."""
+def gists(checkpoint: Path, clips: Sequence[Clip]) -> Floats:
+    """[n, 4d], of each clip as `mmstream teach` takes it; of length 1, as it is of sound alone."""
     model = embedder(AvpSpec(weights=str(checkpoint), untrained="allow"))
     found = []
     for one in clips:
         clip = TaughtClip(name=one.path.name, digest=_NOBODY)
-        heard = clip_embeddings(one.path, clip, model, HopSettings(), SystemClock())
-        found.append(clip_embedding(heard))
+        heard = clip_gists(one.path, clip, model, HopSettings(), SystemClock())
+        found.append(clip_gist(heard))
     return np.stack(found)
 
 
@@ -140,7 +140,7 @@ def main() -> None:
     others = [clip for clip in every if clip.label not in classes]
     true = np.array([classes.index(clip.label) for clip in clips], np.float32)
     drawn = list(episodes(clips, classes, N_EPISODES))
-    taught, mfcc = embeddings(asked.checkpoint, clips), statistics(clips, others)
+    taught, mfcc = gists(asked.checkpoint, clips), statistics(clips, others)
     print(f"{len(classes)}-way {N_SHOTS}-shot on {', '.join(classes)}; {len(drawn)} episodes")
     for name, values, by_angle in (("taught", taught, True), ("MFCC statistics", mfcc, False)):
         rates = [accuracy(one, values, true, by_angle=by_angle) for one in drawn]

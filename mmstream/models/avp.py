@@ -55,7 +55,7 @@ class AvpSettings(Settings):
     window_secs: float = Field(default=2.0, gt=0, le=60)
     """How much of the past is fused at once."""
     n_background: int = Field(default=128, ge=1, le=MOST_DIMS)
-    """Embeddings of ordinary windows that a checkpoint keeps."""
+    """Ordinary windows whose gists a checkpoint keeps."""
     thresholds: Mapping[str, Annotated[float, Field(gt=0, lt=1)]] = Field(default_factory=dict)
     """The probability at which each event is decided; 0.5 for those left out."""
     told: tuple[str, ...] = ()
@@ -97,8 +97,8 @@ class Avp(nn.Module):
     """Tokens of sound and sight, and what windows of them say."""
 
     background: Tensor
-    """[n_background, d]: unit embeddings of windows that it was trained on, of all kinds; what is
-    taught later is told apart from them."""
+    """[n_background, 4d]: gists of windows that it was trained on (`mmstream.models.avp_moments`),
+    of sound, of pictures and of both; what is taught later is told apart from them."""
 
     def __init__(self, settings: AvpSettings) -> None:
         """Random weights."""
@@ -111,7 +111,7 @@ class Avp(nn.Module):
         self.events = Classifier(settings.events)
         self.heard_at = nn.Linear(n_dims, n_compared)
         self.seen_at = nn.Linear(n_dims, n_compared)
-        self.register_buffer("background", torch.zeros(settings.n_background, n_dims))
+        self.register_buffer("background", torch.zeros(settings.n_background, 4 * n_dims))
 
     def fuse(self, tokens: Mapping[Modality, Tokens], end_secs: Tensor) -> Fused:
         """What the windows that end at `end_secs` [b] hold; a modality left out is absent.

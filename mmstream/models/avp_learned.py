@@ -26,11 +26,11 @@ class Learned:
             taught_in: the folder of what was taught.
             normal_in: the folder of what is normal.
             model: the id of the checkpoint that the embeddings come from.
-            n_dims: how many numbers they have; moments have twice as many.
+            n_dims: how many numbers they have; moments have twice as many, gists four times.
             detector: what labels call it.
         """
         self._detector = detector
-        self._taught = taught.taught_in(taught_in, model=model, n_dims=n_dims)
+        self._taught = taught.taught_in(taught_in, model=model, n_dims=4 * n_dims)
         self._normal = normal.normal_in(normal_in, model=model, n_dims=2 * n_dims)
         self._normals = normal.by_source(self._normal.taken)
 
@@ -51,9 +51,9 @@ class Learned:
         """As what scores of it are told."""
         return Label(name, "av", self._detector)
 
-    def scores(self, embedding: Floats) -> Mapping[str, float]:
-        """Of what was taught, by label, 0..1, of a unit embedding [d]."""
-        return {one.about.label: one.score(embedding) for one in self._taught.taken}
+    def scores(self, gist: Floats) -> Mapping[str, float]:
+        """Of what was taught, by label, 0..1, of a gist [4d]."""
+        return {one.about.label: one.score(gist) for one in self._taught.taken}
 
     def unusual(self, source: str, moment: Floats) -> Mapping[str, float]:
         """0..1, of a moment [2d] of that source; empty where nobody knows what is normal there."""

@@ -19,7 +19,7 @@ from mmstream.metrics import StageMetrics
 from mmstream.models import checkpoint
 from mmstream.models.avp import TASK, Avp, AvpSettings
 from mmstream.models.avp_learned import Learned
-from mmstream.models.avp_spec import EMBEDDING, MOMENT, AvpSpec
+from mmstream.models.avp_spec import EMBEDDING, GIST, MOMENT, AvpSpec
 from mmstream.models.avp_stream import AvpStream, Encoders
 from mmstream.models.avp_synchrony import Synchrony, with_synchrony
 from mmstream.models.avp_verdicts import Judge, Verdict, View
@@ -90,7 +90,7 @@ class AvpScorer:
         so_far: Sequence[Scores],  # noqa: ARG002 - rests on no other scorer
         load: Load,
     ) -> Sequence[Scores]:
-        """One value of each label, one embedding and one moment, at the start of the hop.
+        """One value of each label, an embedding, a moment and a gist, at the start of the hop.
 
         Raises:
             ScorerError: the sound is of another rate, or a single hop does not fit into memory.
@@ -181,7 +181,7 @@ def _told(hop: Scores, verdict: Verdict) -> Scores:
     outputs = {
         name: Series(at_ns, np.array([score], np.float32)) for name, score in verdict.scores.items()
     }
-    vectors = {EMBEDDING: verdict.embedding, MOMENT: verdict.moment}
+    vectors = {EMBEDDING: verdict.embedding, MOMENT: verdict.moment, GIST: verdict.gist}
     outputs |= {
         name: Series(at_ns, vector[None].copy())
         for name, vector in vectors.items()

@@ -26,7 +26,11 @@ EMBEDDING: Final = "embedding"
 """The output [1, d] at the start of the hop: what was fused, of length 1."""
 MOMENT: Final = "moment"
 """The output [1, 2d] of whole windows, of length 1; see `mmstream.models.avp_moments`."""
-OUTPUTS: Final = (EMBEDDING, MOMENT, "synchrony")
+GIST: Final = "gist"
+"""The output [1, 4d], by which what was taught is told; see `mmstream.models.avp_moments`."""
+GIST_SECS: Final = 1.0
+"""How much of the past a gist tells of."""
+OUTPUTS: Final = (EMBEDDING, MOMENT, GIST, "synchrony")
 """What AVP's scores have besides labels, which no label may be called."""
 OUT_OF_SYNC: Final = "out_of_sync"
 """The label of sound that comes too early or too late for the picture."""

@@ -3,7 +3,8 @@ r"""Windows -> scores of labels, and what each sense had in them.
 p         how likely the event is, from sound and sight together
 score     sigmoid(logit(p) - logit(threshold)): 0.5 is the point of decision
 `Fused`   the share of p that is gone without that sense, 0..1: each is left out once more, where
-          there are both. Of a sense that is not there it is 0, and 1 of the other. `unusual` has
+          there are both; of what was taught, its half of the gist. Of a sense that is not there
+          it is 0, and 1 of the other. `unusual` has
           none where there are both: no window without one of them was ever normal
 """
 
@@ -17,7 +18,7 @@ from mmstream.media import Floats, Fused, Label, Modality
 from mmstream.metrics import StageMetrics
 from mmstream.models.avp import Avp
 from mmstream.models.avp_learned import Learned
-from mmstream.models.avp_moments import moments
+from mmstream.models.avp_moments import gists, moments, only
 from mmstream.models.avp_windows import Fuser, Window
 
 _USUAL_THRESHOLD: Final = 0.5
@@ -45,6 +46,8 @@ class Verdict:
     """[d], of length 1."""
     moment: Floats | None
     """[2d], of length 1; None: the window is not whole, and nobody knows whether it is unusual."""
+    gist: Floats
+    """[4d], each half of length 1, or 0."""
     learned: tuple[Label, ...]
     """Those of the labels that are no events of the model."""
 
@@ -69,11 +72,15 @@ class Judge:
             ScorerError: there is not memory enough for one window.
         """
         self._learned.refresh()
+        if not views:
+            return []
+        every = gists([view.window for view in views])
         both = [n for n, view in enumerate(views) if view.window.is_both]
-        rest = [views[n] for n in both]
-        heard = dict(zip(both, self._opinions(rest, ("audio",)), strict=True))
-        seen = dict(zip(both, self._opinions(rest, ("video",)), strict=True))
-        wholes = self._opinions(views, ("audio", "video"))
+        rest, some = [views[n] for n in both], every[both]
+        by_ear = self._opinions(rest, only(some, "audio"), ("audio",))
+        by_eye = self._opinions(rest, only(some, "video"), ("video",))
+        heard, seen = (dict(zip(both, one, strict=True)) for one in (by_ear, by_eye))
+        wholes = self._opinions(views, every, ("audio", "video"))
         verdicts = []
         for n, (view, whole, moment) in enumerate(
             zip(views, wholes, _moments(views, wholes), strict=True)
@@ -88,11 +95,13 @@ class Judge:
                 fused = dict.fromkeys((*whole.strengths, *unusual), alone)
             learned = tuple(self._learned.label(name) for name in (*whole.learned, *unusual))
             scores = {**self._decided(whole), **unusual}
-            verdicts.append(Verdict(scores, fused, whole.embedding, moment, learned))
+            verdicts.append(Verdict(scores, fused, whole.embedding, moment, every[n], learned))
         return verdicts
 
-    def _opinions(self, views: Sequence[View], modalities: Sequence[Modality]) -> list["_Opinion"]:
-        """What is said if there is nothing else than `modalities`."""
+    def _opinions(
+        self, views: Sequence[View], of_gists: Floats, modalities: Sequence[Modality]
+    ) -> list["_Opinion"]:
+        """What is said if there is nothing else than `modalities`, and gists [n, 4d] are these."""
         if not views:
             return []
         said = self._fuser.say([view.window for view in views], modalities)
@@ -100,10 +109,10 @@ class Judge:
         return [
             _Opinion(
                 dict(zip(self._thresholds, row, strict=True)),
-                self._learned.scores(embedding),
+                self._learned.scores(gist),
                 embedding,
             )
-            for row, embedding in zip(likely, said.embedding, strict=True)
+            for row, gist, embedding in zip(likely, of_gists, said.embedding, strict=True)
         ]
 
     def _decided(self, opinion: "_Opinion") -> Mapping[str, float]:

@@ -1,9 +1,11 @@
-"""What people teach with a few clips: prototypes on the embeddings of a model that stays as it is.
+"""What people teach with a few clips: prototypes on the gists of a model that stays as it is.
 
 After Snell et al. 2017 ("Prototypical networks for few-shot learning"): a class is the mean of its
-examples' embeddings, and what is near to that is of the class. Nearness is the cosine. Where near
-ends follows from the clips themselves: between how near each is to the mean of the others, and how
-near ordinary windows and what else was taught are.
+examples, and what is near to that is of the class. A gist has a half for each sense
+(`mmstream.models.avp_moments`), and nearness is the mean of the cosines of the halves that both
+have: what was taught with sound alone is told where there are pictures, too. Where near ends
+follows from the clips: between how near each is to the mean of the others, and how near ordinary
+windows and what else was taught are.
 
     lesson = teach("bark", clips, background, others=..., model=..., made=...)
     save(folder, lesson.prototype)          a run that looks into the folder takes it up at once
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 from safetensors import SafetensorError, safe_open
 
@@ -64,7 +67,7 @@ class TaughtSettings(Settings):
     called: str = Field(min_length=1)
     """As it was said."""
     model: str = Field(min_length=1)
-    """The id of the checkpoint that made the embeddings; for any other they mean nothing."""
+    """The id of the checkpoint that made the gists; for any other they mean nothing."""
     threshold: float = Field(gt=-1, lt=1)
     """The nearness at which it is decided."""
     reach: float = Field(gt=0, le=2)
@@ -80,25 +83,25 @@ class Prototype:
 
     about: TaughtSettings
     vector: Floats
-    """[d], a unit vector."""
+    """[4d], a gist: each half of length 1, or 0 without that sense."""
 
-    def nearness(self, embeddings: Floats) -> Floats:
-        """Of unit embeddings [..., d]: their cosine to it, [...] in -1..1."""
-        return np.asarray(embeddings @ self.vector, np.float32)
+    def nearness(self, gists: Floats) -> Floats:
+        """Of gists [..., 4d], [...] in -1..1; see `nearness`."""
+        return nearness(gists, self.vector)
 
-    def score(self, embedding: Floats) -> float:
-        """Of a unit embedding [d]: 0..1, 0.5 at the threshold."""
-        beyond = (float(self.nearness(embedding)) - self.about.threshold) / self.about.reach
+    def score(self, gist: Floats) -> float:
+        """Of a gist [4d]: 0..1, 0.5 at the threshold."""
+        beyond = (float(self.nearness(gist)) - self.about.threshold) / self.about.reach
         return 1 / (1 + math.exp(-_STEEP * beyond))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ClipEmbeddings:
+class ClipGists:
     """What a model made of a clip."""
 
     clip: TaughtClip
     values: Floats
-    """[n, d] unit embeddings of its windows, n >= 1."""
+    """[n, 4d]: gists of its windows, n >= 1."""
     weights: Floats
     """[n], 0..1: how much of what the clip is about is in each; not all 0."""
 
@@ -125,7 +128,7 @@ class Lesson:
 
 def teach(
     label: str,
-    clips: Sequence[ClipEmbeddings],
+    clips: Sequence[ClipGists],
     background: Floats,
     *,
     others: Sequence[Prototype],
@@ -137,27 +140,29 @@ def teach(
     Args:
         label: what it is to be called.
         clips: of the same model.
-        background: [n, d] unit embeddings of ordinary windows.
+        background: [n, 4d], gists of ordinary windows; those that share no sense with the clips
+            are passed over.
         others: what else was taught; what has the same label is passed over.
         model: the id of the checkpoint.
         made: when, in UTC, ISO 8601.
 
     Raises:
         ScorerError: too few or too many clips, nothing of the label is left in a slug, or the
-            clips are no nearer to each other than ordinary windows are; the text has the figures.
+            clips are no nearer to each other than ordinary windows are, or share no sense with
+            any of these; the text has the figures.
     """
     if not FEWEST_CLIPS <= len(clips) <= MOST_CLIPS:
         msg = f"something is taught with {FEWEST_CLIPS} to {MOST_CLIPS} clips: got {len(clips)}"
         raise ScorerError(msg)
-    means = np.stack([clip_embedding(clip) for clip in clips])
-    vector = _unit(means.mean(axis=0))
+    means = np.stack([clip_gist(clip) for clip in clips])
+    vector = _unit_halves(means.mean(axis=0))
     near = tuple(
-        _nearness(clip, _unit(np.delete(means, i, axis=0).mean(axis=0)))
+        _clip_nearness(clip, _unit_halves(np.delete(means, i, axis=0).mean(axis=0)))
         for i, clip in enumerate(clips)
     )
-    ordinary = float(np.quantile(background @ vector, _ORDINARY))
     name = slug(label)
-    rivals = {one.about.label: float(one.vector @ vector) for one in others}
+    ordinary = _ordinary(name, background, vector)
+    rivals = {one.about.label: float(one.nearness(vector)) for one in others}
     rivals.pop(name, None)
     rival = max(rivals, key=lambda one: rivals[one], default=None)
     if rival is not None and rivals[rival] <= ordinary:
@@ -179,9 +184,18 @@ def teach(
     return Lesson(Prototype(about, vector), near, ordinary, rival)
 
 
-def clip_embedding(clip: ClipEmbeddings) -> Floats:
-    """[d], a unit vector: the mean of its windows, each by its weight."""
-    return _unit(np.average(clip.values, axis=0, weights=clip.weights))
+def nearness(gists: Floats, vector: Floats) -> Floats:
+    """Of gists [..., 4d] to one [4d]: the mean cosine of the halves that both have, [...].
+
+    In -1..1; -1 where they share none.
+    """
+    n_shared = _shared(gists, vector).sum(axis=-1)
+    return np.asarray(np.where(n_shared, gists @ vector / np.maximum(n_shared, 1), -1), np.float32)
+
+
+def clip_gist(clip: ClipGists) -> Floats:
+    """[4d], each half of length 1, or 0: the mean of its windows, each by its weight."""
+    return _unit_halves(np.average(clip.values, axis=0, weights=clip.weights))
 
 
 def standing_out(levels_db: Floats) -> Floats | None:
@@ -215,7 +229,7 @@ def weights_of(levels_db: Sequence[Floats], *, n_window: int) -> Floats:
 
 
 def background_in(folder: Path) -> Floats:
-    """[n, d]: the embeddings of ordinary windows that a checkpoint keeps; see `avp.Avp`.
+    """[n, 4d]: the gists of ordinary windows that a checkpoint keeps; see `avp.Avp`.
 
     Raises:
         ScorerError: it cannot be read, or has none.
@@ -256,7 +270,7 @@ def save(folder: Path, prototype: Prototype) -> Path:
 def read(path: Path, *, model: str | None, n_dims: int | None = None) -> Prototype:
     """What `save` wrote, if the checkpoint with the id `model` made it; None: whichever did.
 
-    `n_dims`: how many numbers its embeddings have; None: nobody knows.
+    `n_dims`: how many numbers its gists have; None: nobody knows.
 
     Raises:
         ScorerError: it cannot be read, is something else, or of another model.
@@ -279,9 +293,32 @@ def taught_in(
     return EmbeddingFolder(folder, partial(read, model=model, n_dims=n_dims))
 
 
-def _nearness(clip: ClipEmbeddings, vector: Floats) -> float:
+def _ordinary(name: str, background: Floats, vector: Floats) -> float:
+    """The nearness that 90 % of those windows stay below that share a sense with `vector`.
+
+    Raises:
+        ScorerError: none does.
+    """
+    comparable = background[_shared(background, vector).any(axis=-1)]
+    if not len(comparable):
+        msg = (
+            f"{name}: the clips have {_senses(vector)}, and what is ordinary for the model has "
+            f"{_senses(background)}; allowed: clips with that"
+        )
+        raise ScorerError(msg)
+    return float(np.quantile(nearness(comparable, vector), _ORDINARY))
+
+
+def _senses(gists: Floats) -> str:
+    """What some of them, [4d] or [n, 4d], have."""
+    has = np.asarray(_halves(np.atleast_2d(gists)).any(axis=(0, 2)), np.bool_)
+    named = [name for name, one in zip(("sound", "pictures"), has, strict=True) if one]
+    return " and ".join(named) or "neither sound nor pictures"
+
+
+def _clip_nearness(clip: ClipGists, vector: Floats) -> float:
     """How near the nearer quarter of a clip is: of its windows, each by its weight."""
-    near = clip.values @ vector
+    near = nearness(clip.values, vector)
     order = np.argsort(near)
     below = np.cumsum(clip.weights[order], dtype=np.float64)
     place = int(np.searchsorted(below, _TOP * below[-1]))
@@ -300,6 +337,18 @@ def _no_difference(
     )
 
 
-def _unit(values: Floats) -> Floats:
-    length = np.linalg.norm(values, axis=-1, keepdims=True)
-    return np.asarray(values / np.maximum(length, 1e-12), np.float32)
+def _shared(gists: Floats, vector: Floats) -> NDArray[np.bool_]:
+    """Of gists [..., 4d] and one [4d]: which halves both have, [..., 2]."""
+    return np.asarray(_halves(gists).any(axis=-1) & _halves(vector).any(axis=-1), np.bool_)
+
+
+def _halves(gists: Floats) -> Floats:
+    """[..., 4d] -> [..., 2, 2d]: of sound, of pictures."""
+    return gists.reshape(*gists.shape[:-1], 2, gists.shape[-1] // 2)
+
+
+def _unit_halves(gist: Floats) -> Floats:
+    """[4d], with each half of length 1; 0 stays."""
+    halves = _halves(gist)
+    length = np.linalg.norm(halves, axis=-1, keepdims=True)
+    return np.asarray(halves / np.maximum(length, 1e-12), np.float32).reshape(gist.shape)

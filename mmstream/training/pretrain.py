@@ -189,7 +189,8 @@ class _Run:
                 "secs": self._position.secs + (now_ns - began_ns) / NS_PER_SEC,
             }
         )
-        if now_ns - self._saved_ns >= SAVE_SECS * NS_PER_SEC:
+        # A step that is to be judged is saved once it is: else whoever is killed between loses it.
+        if now_ns - self._saved_ns >= SAVE_SECS * NS_PER_SEC and not self.is_due:
             self.save()
         return self._stepped(losses, now_ns)
 
@@ -281,17 +282,17 @@ class _Run:
 
     @torch.no_grad()
     def _remember_background(self, avp: Avp) -> None:
-        """Fill `Avp.background` with windows of further steps, heard, seen and both."""
+        """Fill `Avp.background` with gists of windows of further steps, heard, seen and both."""
         found: list[Tensor] = []
         end_secs = self._settings.scenes.secs
         while sum(map(len, found)) < len(avp.background):
             number = self._n_steps + len(found)
             torch.manual_seed(state.drawn(self._settings.seed, number))
             scenes = self._maker.scenes(number, end_secs=end_secs).to(self._device)
-            found.append(self._model.embeddings(scenes, end_secs=end_secs))
+            found.append(self._model.gists(scenes, end_secs=end_secs))
         every = torch.cat(found)
         chosen = torch.randperm(len(every))[: len(avp.background)]
-        avp.background.copy_(torch.nn.functional.normalize(every[chosen], dim=1))
+        avp.background.copy_(every[chosen])
 
     def _restore(self, tensors: Mapping[str, Tensor]) -> None:
         self._model.load_state_dict(state.under("model", tensors))

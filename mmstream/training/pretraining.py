@@ -29,6 +29,8 @@ from torch.nn.functional import (
 from mmstream.config import Settings
 from mmstream.media import Modality
 from mmstream.models.avp import Avp, AvpSettings
+from mmstream.models.avp_moments import half
+from mmstream.models.avp_spec import GIST_SECS
 from mmstream.models.tokens import Tokens
 from mmstream.models.video import about_zero
 from mmstream.training.matching import SHIFT_STEP_SECS, hear, instants, see, within
@@ -119,17 +121,19 @@ class Pretrainer(nn.Module):
             events=_events(torch.cat(told), torch.cat(truth)),
         )
 
-    def embeddings(self, scenes: Scenes, *, end_secs: float) -> Tensor:
-        """[n, d]: of sound alone, of pictures alone and of pairs, as windows of a stream are."""
-        sound, sight = self._encoded(scenes)
-        pairs = slice(scenes.n_pairs)
-        heard, seen = within(self.avp, sound, end_secs), within(self.avp, sight, end_secs)
-        windows: tuple[dict[Modality, Tokens], ...] = (
-            {"audio": heard},
-            {"video": seen},
-            {"audio": _rows(heard, pairs), "video": _rows(seen, pairs)},
+    def gists(self, scenes: Scenes, *, end_secs: float) -> Tensor:
+        """[n, 4d]: of sound alone, of pictures alone and of pairs, as windows of a stream have."""
+        heard, seen = (
+            half(_lately(within(self.avp, one, end_secs), end_secs))
+            for one in self._encoded(scenes)
         )
-        return torch.cat([self._fused(one, end_secs) for one in windows])
+        pairs = slice(scenes.n_pairs)
+        windows = (
+            (heard, torch.zeros_like(heard)),
+            (torch.zeros_like(seen), seen),
+            (heard[pairs], seen[pairs]),
+        )
+        return torch.cat([torch.cat(one, dim=1) for one in windows])
 
     def _fused(self, tokens: Mapping[Modality, Tokens], end_secs: float) -> Tensor:
         first = next(iter(tokens.values())).at_secs
@@ -193,6 +197,11 @@ class Pretrainer(nn.Module):
         wrong_sound: Tensor = (heard - patches)[hide_sound].square().mean()
         wrong_sight: Tensor = (seen - _small(scenes.images[rows]))[hide_sight].square().mean()
         return wrong_sound + wrong_sight
+
+
+def _lately(tokens: Tokens, end_secs: float) -> Tensor:
+    """[b, t, d]: those of the last second, of tokens that are timed alike in all rows."""
+    return tokens.values[:, (tokens.at_secs >= end_secs - GIST_SECS).any(dim=0)]
 
 
 def _events(logits: Tensor, truth: Tensor) -> Tensor:
