@@ -45,6 +45,7 @@ def pretrain(
         Path | None,
         typer.Option(metavar="FOLDER", help="Where results go; by default runs/CONFIG."),
     ] = None,
+    overrides: Overrides = None,
 ) -> None:
     """Pre-train a model of sound and sight, and say what it knows (docs/training.md)."""
     from mmstream.benchmarks import machine
@@ -52,8 +53,9 @@ def pretrain(
 
     folder = out or Path("runs") / config.stem
     places = [f"--{name}={place}" for name, place in (("media", media), ("out", out)) if place]
+    places += [f"--set={override}" for override in overrides or ()]
     try:
-        settings = recipe.read_settings(config, media=media)
+        settings = recipe.read_settings(config, media=media, overrides=overrides or ())
         report = recipe.run(settings, folder, machine.describe())
     except KeyboardInterrupt:
         again = shlex.join(["mmstream", "pretrain", str(config), *places])

@@ -11,7 +11,7 @@ Whoever is interrupted goes on with the same command.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -59,13 +59,15 @@ class Report(BaseModel):
         return self.unseen is not None and self.unseen.beats_chance
 
 
-def read_settings(path: Path, *, media: Path | None) -> PretrainSettings:
+def read_settings(
+    path: Path, *, media: Path | None, overrides: Sequence[str] = ()
+) -> PretrainSettings:
     """The settings in a file, with its paths beside it, or recordings below `media`.
 
     Raises:
         ConfigError: something is wrong; one line for each problem.
     """
-    settings = config.load(path, PretrainSettings)
+    settings = config.load(path, PretrainSettings, overrides)
     update: dict[str, object] = {}
     for name, one in (("data", settings.data), ("unseen", settings.unseen)):
         if one is not None:

@@ -169,3 +169,13 @@ def test_what_cannot_be_written_is_said(
     monkeypatch.setattr(recipe, "match", full)
     with pytest.raises(SinkError, match=r"^x\.json: No space left on device; what is saved"):
         recipe.run(settings, out, {})
+
+
+def test_a_value_may_be_set_from_outside(data_dir: Path) -> None:
+    config = Path(recipe.__file__).parents[1] / "benchmarks" / "train" / "avp.yaml"
+    overrides = ["left_out=[rain,rooster]", "optimise.n_epochs=20"]
+    settings = recipe.read_settings(config, media=data_dir, overrides=overrides)
+    assert settings.left_out == ("rain", "rooster")
+    assert settings.optimise.n_epochs == 20
+    with pytest.raises(ConfigError, match="n_epoch"):
+        recipe.read_settings(config, media=data_dir, overrides=["optimise.n_epoch=20"])
