@@ -61,23 +61,23 @@ def _tokens(values: Tensor, step_secs: float) -> Tokens:
     return Tokens(values, torch.ones(values.shape[:2], dtype=torch.bool), at_secs)
 
 
-def _clips(lates: Sequence[int], seed: int = 0) -> tuple[Tokens, Tokens]:
+def _clips(delays: Sequence[int], seed: int = 0) -> tuple[Tokens, Tokens]:
     """[b] clips of 3 s; what is heard in each is so many frames later than what is seen.
 
     All tokens of a clip are at right angles to each other (as far as 64 numbers allow).
     """
-    drawn = torch.randn(len(lates), 75, _N_COMPARED, generator=torch.Generator().manual_seed(seed))
+    drawn = torch.randn(len(delays), 75, _N_COMPARED, generator=torch.Generator().manual_seed(seed))
     heard = [
-        one.roll(late, 0).repeat_interleave(2, 0) for one, late in zip(drawn, lates, strict=True)
+        one.roll(late, 0).repeat_interleave(2, 0) for one, late in zip(drawn, delays, strict=True)
     ]
     return _tokens(torch.stack(heard), _TOKEN_SECS), _tokens(drawn, _FRAME_SECS)
 
 
 @settings(max_examples=15)
-@given(lates=st.lists(st.integers(-10, 10), min_size=1, max_size=4), seed=st.integers(0, 99))
-def test_offsets_are_found_exactly(lates: list[int], seed: int) -> None:
-    sound, sight = _clips(lates, seed)
-    assert matching.offsets(_plain(), sound, sight).tolist() == lates
+@given(delays=st.lists(st.integers(-10, 10), min_size=1, max_size=4), seed=st.integers(0, 99))
+def test_offsets_are_found_exactly(delays: list[int], seed: int) -> None:
+    sound, sight = _clips(delays, seed)
+    assert matching.offsets(_plain(), sound, sight).tolist() == delays
 
 
 def test_what_is_shifted_on_purpose_is_known() -> None:
