@@ -155,28 +155,36 @@ def _over(track: Track, label: str, threshold: float) -> Floats:
 
 
 def _crossed(odds: Floats, timing: LabelSettings) -> bytes:
-    """All that decides when events start and end: which hops are on, which are not off."""
-    return (odds >= log_odds(timing.on)).tobytes() + (odds >= log_odds(timing.off)).tobytes()
+    """All that decides when events start and end: which hops are on, which are not off.
+
+    By the scores that the head gets: at a threshold itself rounding decides.
+    """
+    scores = _scores(odds).astype(np.float64)
+    return (scores >= timing.on).tobytes() + (scores >= timing.off).tobytes()
+
+
+def _scores(odds: Floats) -> Floats:
+    """Log-odds -> 0..1."""
+    return np.asarray(1 / (1 + np.exp(-odds.astype(np.float64))), np.float32)
 
 
 def _told(label: str, spans: Sequence[Span], odds: Floats, timing: LabelSettings) -> Iterator[Said]:
     """The events, in the order in which they ended."""
-    if not np.any(odds >= log_odds(timing.on)):
+    if not np.any(_scores(odds).astype(np.float64) >= timing.on):
         return  # most recordings at most thresholds
     head = EventHead(
         node="bench", source="one", labels=[Label(label, "av", "avp")], settings={label: timing}
     )
     decided = list(head.push(SourceStarted("one", frozenset({"audio"}), 0, None)))
-    for nth, (span, odd) in enumerate(zip(spans, odds.tolist(), strict=True)):
-        decided += head.push(Scores("one", nth, span, _outputs(label, span, odd)))
+    for nth, (span, score) in enumerate(zip(spans, _scores(odds), strict=True)):
+        decided += head.push(Scores("one", nth, span, _outputs(label, span, score)))
     yield from _events([*decided, *head.flush()])
 
 
-def _outputs(label: str, span: Span, odd: float) -> dict[str, Series]:
-    if np.isnan(odd):
+def _outputs(label: str, span: Span, score: np.float32) -> dict[str, Series]:
+    if np.isnan(score):
         return {}
-    score = np.array([1 / (1 + np.exp(-odd))], np.float32)
-    return {label: Series(np.array([span.start_ns], np.int64), score)}
+    return {label: Series(np.array([span.start_ns], np.int64), np.array([score]))}
 
 
 def _events(decided: Sequence[Decided]) -> Iterator[Said]:

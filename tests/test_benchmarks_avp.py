@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mmstream.benchmarks import avp_thresholds
@@ -77,6 +77,7 @@ def test_what_cannot_be_told_is_not_judged() -> None:
 
 
 @given(st.lists(st.floats(0.001, 0.999) | st.just(float("nan")), min_size=8, max_size=24))
+@example([float("nan"), 0.5, 0.75, 0.5, 0.5, 0.5, float("nan"), 0.75])  # at a threshold itself
 def test_every_threshold_counts_what_the_events_of_it_are(likely: list[float]) -> None:
     track = _track("a", {"rain": likely})
     judged = _judged("a", "rain", (0.5, 1.5))
