@@ -241,6 +241,8 @@ class Hop:
     """Hops before this one were dropped or never came: stateful parts start anew or honour it."""
     synced: bool = True
     """Whether sound and sight are known to be on one clock: what compares them waits for that."""
+    live: bool = False
+    """Whether its source goes on without us: nobody waits for what is made of it."""
 
     def __post_init__(self) -> None:
         if self.samples.shape != self.heard.shape or self.samples.ndim != 1:
@@ -347,12 +349,14 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Fused:
-    """What each sense had in a score that sound and sight made together."""
+    """What each modality had in a score that several of them made together."""
 
     audio: float
     """How much of the score is gone when sound is left out, 0..1."""
     video: float
     """How much of it is gone when sight is left out, 0..1."""
+    text: float = 0.0
+    """How much of it is gone when words are left out, 0..1."""
     offset_ns: int | None = None
     """How long after the picture the sound came; None where no two instants were compared."""
 
@@ -376,6 +380,98 @@ class TimedText:
     text: str
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Take:
+    """The sound of one utterance as far as it was heard: what a recogniser is given."""
+
+    source: str
+    utterance: int
+    """Counted from 0 since the source started; never used again within it."""
+    start_ns: int
+    """When the first sample was captured."""
+    rate_hz: int
+    samples: Floats
+    """[n], all of the utterance so far; a later take of the same one begins with the same."""
+    is_last: bool = False
+    """Whether the utterance is over."""
+
+    def __post_init__(self) -> None:
+        read_only(self.samples)
+
+    @property
+    def span(self) -> Span:
+        """When it was captured."""
+        duration_ns = samples_to_ns(self.samples.size, self.rate_hz)
+        return Span(self.start_ns, self.start_ns + duration_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class SpokenWord:
+    """One word that was heard."""
+
+    text: str
+    """As it is written, with what belongs to it: `Today,`; no blanks around it."""
+    span: Span
+    confidence: float
+    """0..1"""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.confidence <= 1:
+            msg = f"a confidence lies in 0..1: got {self.confidence} for {self.text!r}"
+            raise ValueError(msg)
+
+
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """All the words that a recogniser makes of a take; its next one may say otherwise."""
+
+    source: str
+    utterance: int
+    span: Span
+    """Of the sound that it rests on."""
+    words: tuple[SpokenWord, ...]
+    """In order of time."""
+    language: str
+    """BCP 47."""
+    is_last: bool = False
+    """Whether it is of the whole utterance: no other follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """What is said in one utterance, and how much of it stays as it is."""
+
+    utterance: int
+    span: Span
+    """Of the sound that it rests on."""
+    words: tuple[SpokenWord, ...]
+    """Of the whole utterance, in order of time."""
+    n_committed: int
+    """The first so many are the same from now on."""
+    language: str
+    """BCP 47."""
+    is_last: bool = False
+    """Whether the utterance is over; then all words are committed."""
+
+    def __post_init__(self) -> None:
+        least = len(self.words) if self.is_last else 0
+        if not least <= self.n_committed <= len(self.words):
+            msg = f"committed are some of the words, at the end all: got {self.n_committed=}"
+            raise ValueError(msg)
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What a captioner says of one picture."""
+
+    at_ns: int
+    """When the picture was captured."""
+    text: str
+    """A sentence."""
+    detector: str
+    """Which captioner."""
+
+
 @dataclass(frozen=True)
 class Scores:
     """What the worker made of one hop."""
@@ -394,3 +490,8 @@ class Scores:
     """By label with modality `av`: what made the strongest of its scores in this hop."""
     learned: tuple[Label, ...] = ()
     """Labels in `outputs` that may be none of its scorer's spec: people teach while it runs."""
+    spoken: tuple[Spoken, ...] = ()
+    """What is said, of one or two utterances: what became known since the hop before, which may
+    be of sound that lies before this one's. The words that were committed now are in `texts`."""
+    descriptions: tuple[Description, ...] = ()
+    """What captioners said since the hop before."""

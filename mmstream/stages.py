@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from enum import IntEnum
 from typing import Protocol, TypeVar, runtime_checkable
 
-from mmstream.media import Hop, Label, MediaItem, Scores
+from mmstream.media import Bytes, Hop, Hypothesis, Label, MediaItem, Scores, Spoken, Take
 from mmstream.messages import Published, Request
 from mmstream.metrics import StageMetrics
 
@@ -120,6 +120,106 @@ class Reporting(Protocol):
     @property
     def problems(self) -> Sequence[str]:
         """What it passes over just now, a line each; one that is new is logged."""
+        ...
+
+
+@runtime_checkable
+class Finishing(Protocol):
+    """What a scorer may have besides: something to say when a source has ended or stalled."""
+
+    def finish(self, source: str, *, live: bool) -> Scores | None:
+        """What is left of all hops so far: the last words of a sentence; None: nothing.
+
+        The next hop of the source, if any, follows lost time. Of a live source what cannot be
+        had within half a second is given up.
+        """
+        ...
+
+
+class Recogniser(Protocol):
+    """Speech to text. Used on one thread, which need not be the one that made it."""
+
+    def recognise(self, takes: Sequence[Take]) -> Sequence[Hypothesis]:
+        """One per take, in order.
+
+        Takes of one source come in order; there is at most one of each source. One that is not
+        the last of its utterance may be followed by one of the next: then the rest is lost.
+
+        Raises:
+            ScorerError: it cannot go on.
+        """
+        ...
+
+    def forget(self, source: str) -> None:
+        """The source ended or started anew: its utterances count from 0."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what it holds; nothing follows."""
+        ...
+
+
+class RecogniserSpec(Protocol):
+    """A frozen, picklable description of a recogniser."""
+
+    @property
+    def name(self) -> str:
+        """What health and counters call it."""
+        ...
+
+    @property
+    def language(self) -> str:
+        """What it understands, BCP 47."""
+        ...
+
+    @property
+    def partial_secs(self) -> float:
+        """How much more must have been heard of an utterance before it is asked again."""
+        ...
+
+    def build(self, device: str) -> Recogniser:
+        """Make it; on the thread that will use it.
+
+        Raises:
+            ScorerError: what it needs is not there.
+        """
+        ...
+
+
+class Captioner(Protocol):
+    """Pictures to sentences. Used on one thread, which need not be the one that made it."""
+
+    def describe(self, pictures: Sequence[Bytes]) -> Sequence[str]:
+        """[h, w, 3] RGB each -> a sentence each; empty where nothing came of it.
+
+        Raises:
+            ScorerError: it cannot go on.
+        """
+        ...
+
+
+class CaptionerSpec(Protocol):
+    """A frozen, picklable description of a captioner."""
+
+    @property
+    def name(self) -> str:
+        """What messages and counters call it."""
+        ...
+
+    def build(self, device: str) -> Captioner:
+        """Make it; on the thread that will use it.
+
+        Raises:
+            ScorerError: what it needs is not there.
+        """
+        ...
+
+
+class CommitPolicy(Protocol):
+    """Which words of one utterance are certain enough to stay. Pure; made anew for each one."""
+
+    def push(self, hypothesis: Hypothesis) -> Spoken:
+        """Its words, after those that were committed before; at the last all are committed."""
         ...
 
 

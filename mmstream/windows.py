@@ -100,6 +100,7 @@ class HopCutter:
         self._settings = settings
         self._hop_ns = secs_to_ns(settings.hop_secs)
         self._keep_ns = secs_to_ns(settings.keep_secs)
+        self._live = live
         self._patience_ns = secs_to_ns(settings.patience_secs) if live else None
         self._audio = AudioRing(
             rate_hz=settings.rate_hz,
@@ -309,4 +310,5 @@ class HopCutter:
             frames,
             gap_before=gap,
             synced=self._synced,
+            live=self._live,
         )

@@ -22,9 +22,9 @@ from mmstream.clock import Clock
 from mmstream.config import Settings
 from mmstream.errors import ConfigError, ScorerError
 from mmstream.features.video import use_one_thread
-from mmstream.media import NS_PER_SEC, Hop, Scores, Series, secs_to_ns
+from mmstream.media import NS_PER_SEC, Hop, Scores, Series, Span, secs_to_ns
 from mmstream.metrics import StageMetrics
-from mmstream.stages import Load, Reporting, Scorer, ScorerSpec
+from mmstream.stages import Finishing, Load, Reporting, Scorer, ScorerSpec
 
 _ROUNDING: Final = 1e-5
 _DRIVERS: Final = tuple(Path("/dev", name) for name in ("nvidiactl", "dxg", "kfd"))
@@ -57,6 +57,18 @@ class Queued:
     hop: Hop
     at_ns: int
     """Since when, on the monotonic clock."""
+    live: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """The hops of a source are over, for now or for good: its scorers say what is left."""
+
+    source: str
+    index: int
+    """Of the hop that would follow."""
+    at_ns: int
+    """When the last hop ended."""
     live: bool
 
 
@@ -168,6 +180,8 @@ class Worker:
         """Since when, on the monotonic clock, it has been at its present batch; None: at none."""
         self.built: Future[None] = Future()
         """Done once the scorers are built, or could not be: what is submitted is scored at once."""
+        self.finishes = False
+        """Whether a scorer may have more to say when a source has ended; known once built."""
         self._watches: tuple[_Watch, ...] = ()
         self._specs = specs
         self._settings = settings
@@ -175,6 +189,7 @@ class Worker:
         self._deliver = deliver
         self._backlog = Backlog(settings, self.metrics)
         self._condition = threading.Condition()
+        self._endings: deque[Ending] = deque()
         self._forgotten: set[str] = set()
         self._closed = False
 
@@ -189,6 +204,12 @@ class Worker:
             n_dropped = self._backlog.put(hop, self._clock.monotonic_ns(), live=live)
             self._condition.notify()
         return n_dropped
+
+    def finish(self, ending: Ending) -> None:
+        """Deliver one more `Scores` of a source whose hops have all been delivered."""
+        with self._condition:
+            self._endings.append(ending)
+            self._condition.notify()
 
     def forget(self, source: str) -> None:
         """Drop the state of a source whose hops have all been delivered."""
@@ -213,12 +234,19 @@ class Worker:
         try:
             scorers = self._build()
             self._watches = tuple(_Watch(one) for one in scorers if isinstance(one, Reporting))
+            self.finishes = any(isinstance(one, Finishing) for one in scorers)
             self._look()
         finally:
             self.built.set_result(None)
-        while (batch := self._next_batch()) is not None:
+        while (work := self._next()) is not None:
             self.busy_since_ns = self._clock.monotonic_ns()
             self._forget_ended(scorers)
+            if isinstance(work, Ending):
+                ended = self._finish(scorers, work)
+                self.busy_since_ns = None
+                self._deliver([ended])
+                continue
+            batch = work
             scores = self._score(scorers, batch)
             self._look()
             ended_ns = self._clock.monotonic_ns()
@@ -244,9 +272,11 @@ class Worker:
         for watch in self._watches:
             watch.look()
 
-    def _next_batch(self) -> Batch | None:
+    def _next(self) -> Batch | Ending | None:
         with self._condition:
             while True:
+                if self._endings:
+                    return self._endings.popleft()
                 due_in_ns = self._backlog.due_in_ns(self._clock.monotonic_ns())
                 if due_in_ns == 0 or (due_in_ns is not None and self._closed):
                     return self._backlog.take(self._clock.monotonic_ns())
@@ -260,6 +290,16 @@ class Worker:
         for source in ended:
             for scorer in scorers:
                 scorer.forget(source)
+
+    def _finish(self, scorers: Sequence[Scorer], ending: Ending) -> Scores:
+        at = Span(ending.at_ns, ending.at_ns)
+        merged = Scores(ending.source, ending.index, at)
+        for words, scorer in zip(self._words, scorers, strict=True):
+            if isinstance(scorer, Finishing):
+                said = scorer.finish(ending.source, live=ending.live)
+                if said is not None:
+                    merged = _merge(merged, self._checked(words, said))
+        return merged
 
     def _score(self, scorers: Sequence[Scorer], batch: Batch) -> Sequence[Scores]:
         hops = batch.hops
@@ -337,6 +377,8 @@ def _merge(one: Scores, two: Scores) -> Scores:
         fused={**one.fused, **two.fused},
         texts=one.texts + two.texts,
         learned=one.learned + two.learned,
+        spoken=one.spoken + two.spoken,
+        descriptions=one.descriptions + two.descriptions,
     )
 
 

@@ -143,7 +143,7 @@ class PersonSpeakingScorer:
         first_ns = heard[0][0] if heard else hop.span.end_ns
         found += [one.aside for one in told if one.aside and one.at_ns >= first_ns]
         strongest = max(told, key=lambda one: one.score)
-        made_of = Fused(1.0, 1.0, strongest.offset_ns)
+        made_of = Fused(1.0, 1.0, offset_ns=strongest.offset_ns)
         return Scores(
             hop.source,
             hop.index,

@@ -14,7 +14,7 @@ from typing import Final
 from mmstream.heads.events import HeadItem, Tuning
 from mmstream.media import Hop, Scores, SourceEnded, SourceStalled, SourceStarted
 from mmstream.metrics import StageMetrics
-from mmstream.worker import Worker
+from mmstream.worker import Ending, Worker
 
 MAX_IN_FLIGHT: Final = 16
 """Hops of a file between cutting and saying; more wait, so that nothing piles up."""
@@ -30,6 +30,10 @@ DRAIN_SECS: Final = 0.7
 Mark = SourceStarted | SourceStalled | SourceEnded | Tuning
 
 
+class _Finish:
+    """Scorers say what is left of the hops before it."""
+
+
 class Passage:
     """From the cutter through the worker to the head; lives on the loop."""
 
@@ -39,10 +43,12 @@ class Passage:
         self._worker = worker
         self._metrics = metrics
         self._live = live
-        self._waiting: deque[Hop | Mark] = deque()
+        self._waiting: deque[Hop | Mark | _Finish] = deque()
         """What comes next: a hop for which a file has no room yet, or a mark and what follows."""
         self._to_say: asyncio.Queue[HeadItem | None] = asyncio.Queue()
         """Bounded by `MAX_TO_SAY` scores and `MAX_MARKS` marks."""
+        self._unfinished: Hop | None = None
+        """The last hop, where scorers may have more to say of it and of those before."""
         self._n_marks = 0
         self._n_in_flight = 0
         self._n_room = MAX_IN_FLIGHT
@@ -68,7 +74,7 @@ class Passage:
         while self._n_marks >= MAX_MARKS:
             await self._change()
         self._n_marks += 1
-        self._waiting.append(item)
+        self._close(item)
         self._advance()
         while not self._live and self._waiting:
             await self._change()
@@ -134,7 +140,9 @@ class Passage:
         self._waiting.extend(rest)
         if last is not None:
             self._n_marks += 1
-            self._waiting.append(last)
+            self._close(last)
+        else:
+            self._waiting.append(_Finish())
         self._advance()
         if not await self.idle(DRAIN_SECS):
             self._give_up(is_leaving=last is not None)
@@ -152,16 +160,35 @@ class Passage:
         if not is_leaving:  # else what it holds is waited for before the name is used again
             self._worker.forget(self._source)
 
+    def _close(self, mark: Mark) -> None:
+        if isinstance(mark, SourceStalled | SourceEnded):
+            self._waiting.append(_Finish())
+        self._waiting.append(mark)
+
+    def _finish(self, last: Hop) -> None:
+        if not self._live:
+            self._n_room -= 1  # it is said like a hop
+        self._n_in_flight += 1
+        at_ns = last.span.end_ns
+        self._worker.finish(Ending(self._source, last.index + 1, at_ns, live=self._live))
+
     def _advance(self) -> None:
         """Let through what can go."""
         while self._waiting:
             match self._waiting[0]:
                 case Hop() as hop:
                     if not self._live:
-                        if self._n_room == 0:
+                        if self._n_room <= 0:
                             break
                         self._n_room -= 1
                     self._n_in_flight += 1 - self._worker.submit(hop, live=self._live)
+                    self._unfinished = hop
+                case _Finish():
+                    if self._n_in_flight:
+                        break
+                    if self._unfinished is not None and self._worker.finishes:
+                        self._finish(self._unfinished)
+                    self._unfinished = None
                 case mark:
                     if self._n_in_flight:
                         break
