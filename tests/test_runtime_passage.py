@@ -10,11 +10,11 @@ from streams import hop, started
 
 from mmstream.clock import ManualClock
 from mmstream.heads.events import HeadItem, Tuning
-from mmstream.media import Hop, Scores, SourceEnded, SourceStalled, SourceStarted
+from mmstream.media import Hop, Scores, SourceEnded, SourceStalled, SourceStarted, Span
 from mmstream.metrics import StageMetrics
 from mmstream.runtime import passage
 from mmstream.runtime.passage import Passage
-from mmstream.worker import Worker, WorkerSettings
+from mmstream.worker import Ending, Worker, WorkerSettings
 
 ENDED = SourceEnded("cam")
 
@@ -22,8 +22,10 @@ ENDED = SourceEnded("cam")
 class Held(Worker):
     """A worker that nobody runs: the test delivers what it likes."""
 
-    def __init__(self, *, queue_hops: int = 4) -> None:
+    def __init__(self, *, queue_hops: int = 4, finishes: bool = False) -> None:
         super().__init__([], WorkerSettings(queue_hops=queue_hops), ManualClock(), lambda _: None)
+        self.finishes = finishes
+        self.endings: list[Ending] = []
         self.hops: list[Hop] = []
         self.log: list[int | str] = []
 
@@ -33,6 +35,11 @@ class Held(Worker):
         del self.hops[:n_dropped]
         self.log.append(hop.index)
         return n_dropped
+
+    def finish(self, ending: Ending) -> None:
+        super().finish(ending)
+        self.endings.append(ending)
+        self.log.append("finish")
 
     def forget(self, source: str) -> None:
         super().forget(source)
@@ -44,13 +51,17 @@ def scores(one: Hop) -> Scores:
 
 
 class Rig:
-    def __init__(self, *, live: bool) -> None:
-        self.worker = Held(queue_hops=passage.MAX_BEHIND)
+    def __init__(self, *, live: bool, finishes: bool = False) -> None:
+        self.worker = Held(queue_hops=passage.MAX_BEHIND, finishes=finishes)
         self.metrics = StageMetrics("heads/cam")
         self.passage = Passage("cam", self.worker, self.metrics, live=live)
 
     def score_one(self) -> None:
         self.passage.deliver(scores(self.worker.hops.pop(0)))
+
+    def finish_one(self) -> None:
+        one = self.worker.endings.pop(0)
+        self.passage.deliver(Scores(one.source, one.index, Span(one.at_ns, one.at_ns)))
 
     async def said(self) -> list[int | type[HeadItem] | None]:
         """Everything there is to say now."""
@@ -95,6 +106,61 @@ def test_a_stall_forgets_nothing() -> None:
         assert await rig.said() == [SourceStalled]
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("end", [ENDED, SourceStalled("cam", 0)])
+@pytest.mark.parametrize("live", [True, False])
+def test_what_scorers_have_left_comes_after_the_last_hop_and_before_the_mark(
+    end: SourceEnded | SourceStalled, *, live: bool
+) -> None:
+    async def scenario() -> None:
+        rig = Rig(live=live, finishes=True)
+        await rig.passage.put([hop(6), hop(7)])
+        marking = asyncio.create_task(rig.passage.mark(end))
+        await asyncio.sleep(0)
+        assert rig.worker.log == [6, 7]
+        rig.score_one()
+        rig.score_one()
+        assert rig.worker.log == [6, 7, "finish"]
+        assert rig.worker.endings == [Ending("cam", 8, hop(7).span.end_ns, live=live)]
+        assert not rig.passage.is_idle
+        assert await rig.said() == [6, 7]
+        rig.finish_one()
+        await marking
+        assert await rig.said() == [8, type(end)]
+
+    asyncio.run(asyncio.wait_for(scenario(), 5))
+
+
+def test_where_nothing_was_heard_since_nothing_is_left() -> None:
+    async def scenario() -> None:
+        rig = Rig(live=True, finishes=True)
+        await rig.passage.put([hop(0)])
+        rig.score_one()
+        await rig.passage.mark(SourceStalled("cam", 0))
+        rig.finish_one()
+        await rig.passage.mark(ENDED)
+        assert rig.worker.log == [0, "finish", "forget cam"]
+        assert await rig.said() == [0, 1, SourceStalled, SourceEnded]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_at_shutdown_what_scorers_have_left_is_said_last(*, live: bool) -> None:
+    async def scenario() -> None:
+        rig = Rig(live=live, finishes=True)
+        await rig.passage.put([hop(0)])
+        finishing = asyncio.create_task(rig.passage.finish([hop(1)], None))
+        await asyncio.sleep(0)
+        rig.score_one()
+        rig.score_one()
+        rig.finish_one()
+        await finishing
+        assert await rig.said() == [0, 1, 2, None]
+        assert not rig.metrics.dropped
+
+    asyncio.run(asyncio.wait_for(scenario(), 5))
 
 
 STEPS = st.lists(

@@ -19,7 +19,7 @@ from mmstream.errors import ConfigError, ScorerError
 from mmstream.media import Detection, Hop, Label, ObjectSeries, Scores, Series, Span, TimedText
 from mmstream.metrics import StageMetrics
 from mmstream.stages import Load, Scorer, ScorerSpec
-from mmstream.worker import Backlog, Batch, Worker, WorkerSettings
+from mmstream.worker import Backlog, Batch, Ending, Worker, WorkerSettings
 
 
 def backlog(settings: WorkerSettings | None = None) -> tuple[Backlog, StageMetrics]:
@@ -384,6 +384,41 @@ def test_a_forgotten_source_is_forgotten_before_its_next_hop() -> None:
         worker.submit(hop(2), live=False)
         delivered.wait(3)
     assert told == ["cam0", "forget cam", "cam1", "cam2"]
+
+
+class Lasting(Answering):
+    """A scorer with something left to say."""
+
+    def finish(self, source: str, *, live: bool) -> Scores | None:
+        said = TimedText(Span(0, 1), f"{source} {'live' if live else 'read'}")
+        return Scores(source, 0, Span(0, 1), texts=(said,))
+
+
+class Exhausted(Answering):
+    """One that may have, and has not."""
+
+    def finish(self, source: str, *, live: bool) -> Scores | None: ...
+
+
+def test_what_scorers_have_left_of_a_source_that_ends_is_delivered_once() -> None:
+    lasting = Lasting(lambda hops: [Scores(one.source, one.index, one.span) for one in hops], ())
+    exhausted = Exhausted(lasting.answer, ())
+    delivered = Delivered()
+    worker = Worker([exhausted, lasting], WorkerSettings(), SystemClock(), delivered)
+    with running(worker) as errors:
+        worker.submit(hop(4), live=True)
+        delivered.wait(1)
+        assert worker.finishes
+        worker.finish(Ending("cam", 5, hop(4).span.end_ns, live=True))
+        last = delivered.wait(2)[-1]
+    assert errors == []
+    assert (last.source, last.index, last.span) == (
+        "cam",
+        5,
+        Span(hop(4).span.end_ns, hop(4).span.end_ns),
+    )
+    assert [one.text for one in last.texts] == ["cam live"]
+    assert worker.metrics.n_in == worker.metrics.n_out == 1
 
 
 def test_what_several_scorers_say_is_merged() -> None:
