@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from mmstream.benchmarks import (
     avp_card,
     avp_thresholds,
+    captions,
     chaos,
     drift,
     machine,
@@ -30,6 +31,7 @@ def _both(measure: Callable[[], F], table: Callable[[F], str]) -> tuple[BaseMode
 
 _MEASURED: Final[Mapping[str, Callable[[], tuple[BaseModel, str]]]] = {
     "avp": lambda: _both(avp_thresholds.measure, avp_card.table),
+    "captions": lambda: _both(captions.measure, captions.table),
     "chaos": lambda: _both(chaos.measure, chaos.table),
     "drift": lambda: _both(drift.measure, drift.table),
     "overhead": lambda: _both(overhead.measure, overhead.table),

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, NoReturn
 
 import typer
 
-from mmstream import __version__, cli_events, cli_models
+from mmstream import __version__, cli_caption, cli_events, cli_models
 from mmstream.clock import SystemClock
 from mmstream.errors import ConfigError, MmstreamError, SourceError, UnreachableError
 from mmstream.logs import LogFormat, set_up
@@ -248,6 +248,7 @@ def train(
         typer.echo(f"{results.plain(done.table)}\n\n{done.page}")
 
 
+app.command()(cli_caption.caption)
 app.command()(cli_models.pretrain)
 app.command()(cli_models.teach)
 app.command()(cli_models.learn)

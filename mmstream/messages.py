@@ -209,26 +209,44 @@ class Word(_Record):
 
 
 class Caption(Content):
-    """What is said, heard or seen, as text; a partial may be revised, a final never."""
+    """What is said, heard or seen, as text; a partial may be revised, a final never.
+
+    An id has any number of partials and then exactly one final. A final whose text is empty takes
+    back what its partials showed: nothing was said after all.
+    """
 
     TOPIC = "{source}/caption/{state}"
     QOS = 1
     NUMBERED = True
 
     id: str
+    """The same from the first partial to the final; a replay of the same media gives the same."""
     state: Literal["partial", "final"]
     revision: int = Field(ge=0)
+    """Rises within an id: the highest holds."""
     source: str
     text: str
+    """Without line breaks. A final of speech fits on two lines of 42 characters, but for a word
+    that is longer; a partial may be longer. Of sound in brackets: `[dog barking]`."""
     kind: Literal["speech", "sound", "scene"]
     ts_start: str
+    """Capture time of the first word, or at which what it tells of began, ISO 8601 UTC."""
     t_start: float
+    """The same as seconds since 1970."""
     ts_end: str
+    """Capture time of the end of the last word, or at which it was decided, ISO 8601 UTC."""
     t_end: float
+    """The same as seconds since 1970."""
     words: tuple[Word, ...] = ()
+    """Those of `text`, in order; only of speech."""
+    committed: int = Field(0, ge=0)
+    """How many of `words` stay as they are; of a final all."""
     confidence: float = Field(ge=0, le=1)
+    """Of speech the mean of its words; 0 where nobody can tell."""
     language: str
     """BCP 47."""
+    on_screen: bool | None = None
+    """Whether the speaker is seen; null where nobody can tell, and of all but speech."""
 
     @property
     def must_arrive(self) -> bool:
@@ -345,6 +363,9 @@ class StageReport(_Record):
     """Null when nothing was measured."""
     p95_ms: float | None = None
     p99_ms: float | None = None
+    realtime_factor: float | None = None
+    """Seconds of computing per second of sound, below 1 where it keeps up; null where it means
+    nothing."""
 
 
 class Stats(Content):

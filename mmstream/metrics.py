@@ -54,6 +54,9 @@ class StageMetrics:
         self.n_out = 0
         self.dropped: Counter[str] = Counter()
         self.latencies = Latencies()
+        self.realtime_factor: float | None = None
+        """Seconds of computing for a second of sound, lately; over 1 it falls behind. None: it
+        is not about sound, or has hardly heard any."""
 
     def drop(self, reason: str, n: int = 1) -> None:
         """Count something lost."""

@@ -20,13 +20,18 @@ from mmstream.detectors.presence import PresenceSettings
 from mmstream.detectors.speaking import PersonSpeakingSettings
 from mmstream.detectors.speech import SPEECH_RATE_HZ, SpeechSettings
 from mmstream.errors import ConfigError, ScorerError
+from mmstream.heads.caption_settings import SceneCaptions, SoundCaptions
 from mmstream.messages import ID_PATTERN, RESERVED_SOURCES
 from mmstream.models.avp_spec import AvpSpec
+from mmstream.models.mmt_spec import MmtSpec
 from mmstream.pipelines.thresholds import EventsSettings
+from mmstream.recognition.describer import SceneCaptioner
+from mmstream.recognition.spec import SpeechCaptions
 from mmstream.runtime.snapshots import SnapshotSettings
 from mmstream.sinks.jsonl import STDOUT, JsonlSettings
 from mmstream.sinks.mqtt import MqttSettings
 from mmstream.sinks.spool import StoreSettings
+from mmstream.sinks.subtitles import SubtitlesSettings
 from mmstream.sources.media import MediaSettings
 from mmstream.sources.microphone import MicrophoneSettings
 from mmstream.sources.network import NetworkSettings
@@ -90,6 +95,9 @@ class DetectorSettings(Settings):
     avp: AvpSpec | Literal[False] = AvpSpec()
     """What a model has learned to tell from sound and sight, such as the bark of a dog; heard at
     the model's own rate only, 16000 for `avp-small`."""
+    mmt: MmtSpec | Literal[False] = False
+    """What a model of `mmstream train` tells from sound, sight and the words that were said; these
+    come from `captions.speech`."""
 
     @model_validator(mode="after")
     def _somebody_says_what_is_in_front(self) -> Self:
@@ -116,6 +124,29 @@ class DetectorSettings(Settings):
         return frozenset(name for settings in watching for name in settings.masks)
 
 
+class CaptionsSettings(Settings):
+    """What is said, heard and seen, as text; `false` leaves a kind out."""
+
+    speech: SpeechCaptions | Literal[False] = SpeechCaptions()
+    """What is said; rests on `detectors.speech`."""
+    sounds: SoundCaptions | Literal[False] = SoundCaptions()
+    """What is heard besides, from events: `[dog barking]`."""
+    scene: SceneCaptions | Literal[False] = SceneCaptions()
+    """What is seen, as short sentences out of a small grammar, or of `descriptions`."""
+    descriptions: SceneCaptioner | Literal[False] = False
+    """A captioner that describes pictures, where there are weights of one."""
+
+    @model_validator(mode="after")
+    def _descriptions_are_told(self) -> Self:
+        if self.descriptions is not False and self.scene is False:
+            msg = (
+                "descriptions are told as captions of the scene, and scene is off; "
+                "allowed: scene: {}, or descriptions: false"
+            )
+            raise ValueError(msg)
+        return self
+
+
 class SinkSettings(Settings):
     """Where messages go; one that is left out is not used."""
 
@@ -123,6 +154,8 @@ class SinkSettings(Settings):
     """An MQTT broker."""
     jsonl: JsonlSettings | None = None
     """A file of JSON lines, or standard output."""
+    subtitles: SubtitlesSettings | None = None
+    """A file of subtitles that grows while it runs."""
 
     @property
     def writes_to_stdout(self) -> bool:
@@ -141,6 +174,8 @@ class Configuration(Settings):
     """How time is cut."""
     detectors: DetectorSettings = DetectorSettings()
     events: EventsSettings = EventsSettings()
+    captions: CaptionsSettings | Literal[False] = False
+    """Text of what is said, heard and seen; `{}` takes the defaults, `false` tells events only."""
     worker: WorkerSettings = WorkerSettings()
     sinks: SinkSettings = SinkSettings()
     store: StoreSettings | Literal[False] = StoreSettings()
@@ -152,7 +187,10 @@ class Configuration(Settings):
 
     @model_validator(mode="after")
     def _masks_are_of_sources(self) -> Self:
-        for name in sorted(self.detectors.masked_sources - self.sources.keys()):
+        masked = set(self.detectors.masked_sources)
+        if self.captions is not False and self.captions.descriptions is not False:
+            masked |= self.captions.descriptions.masks.keys()
+        for name in sorted(masked - self.sources.keys()):
             msg = f"masks of {name!r}, which is no source; there are: {', '.join(self.sources)}"
             raise ValueError(msg)
         return self
@@ -178,28 +216,40 @@ class Configuration(Settings):
         return self
 
     @model_validator(mode="after")
-    def _the_model_can_hear(self) -> Self:
-        avp = self.detectors.avp
-        if avp is False:
+    def _captions_rest_on_something(self) -> Self:
+        captions = self.captions
+        if captions is False or captions.speech is False or self.detectors.speech is not False:
             return self
-        try:
-            rate_hz = avp.rate_hz
-        except ScorerError as error:
-            raise ValueError(str(error)) from None
-        if self.hops.rate_hz != rate_hz:
-            msg = (
-                f"{avp.name} hears at {rate_hz} Hz only, and hops.rate_hz is "
-                f"{self.hops.rate_hz}; allowed: {rate_hz}, or detectors.avp: false"
-            )
-            raise ValueError(msg)
+        msg = (
+            "captions.speech rests on detectors.speech, which is off; "
+            "allowed: detectors.speech: {}, or captions.speech: false"
+        )
+        raise ValueError(msg)
+
+    @model_validator(mode="after")
+    def _the_models_can_hear(self) -> Self:
+        for key, spec in (("avp", self.detectors.avp), ("mmt", self.detectors.mmt)):
+            if spec is False:
+                continue
+            try:
+                rate_hz = spec.rate_hz
+            except ScorerError as error:
+                raise ValueError(str(error)) from None
+            if rate_hz not in (None, self.hops.rate_hz):
+                msg = (
+                    f"{spec.name} hears at {rate_hz} Hz only, and hops.rate_hz is "
+                    f"{self.hops.rate_hz}; allowed: {rate_hz}, or detectors.{key}: false"
+                )
+                raise ValueError(msg)
         return self
 
     @model_validator(mode="after")
     def _events_are_of_labels(self) -> Self:
         if not self.events.of_models:
             return self
-        avp = self.detectors.avp
+        avp, mmt = self.detectors.avp, self.detectors.mmt
         said = () if avp is False else avp.of_node(self.node).labels
+        said += () if mmt is False else mmt.labels
         allowed = [*type(self.events).model_fields, *(label.name for label in said)]
         unknown = [name for name in self.events.of_models if name not in allowed]
         if unknown:

@@ -1,24 +1,34 @@
 """What every streaming recipe is made of: a configuration's sources, detectors, heads, sinks."""
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, Literal
 
 from mmstream.clock import Clock
+from mmstream.detectors.masks import MasksBySource
 from mmstream.errors import ConfigError, StoreError
+from mmstream.heads.caption_draft import CaptionPart
+from mmstream.heads.captions import CaptioningHead
 from mmstream.heads.events import EventHead
-from mmstream.media import Label
+from mmstream.heads.scene_captions import SceneCaptionPart
+from mmstream.heads.sound_captions import SoundCaptionPart
+from mmstream.heads.speech_captions import SpeechCaptions as SpeechCaptionPart
+from mmstream.media import Label, secs_to_ns
 from mmstream.messages import ModelInfo
+from mmstream.models.avp_spec import AvpSpec
 from mmstream.models.content import id_of
+from mmstream.models.mmt_spec import MmtSpec
 from mmstream.pipelines.configuration import (
     Configuration,
     DeskSettings,
     DetectorSettings,
-    SinkSettings,
     SourceSettings,
 )
 from mmstream.pipelines.thresholds import SoundEvents
+from mmstream.recognition.describer import SceneCaptioner
+from mmstream.recognition.spec import SpeechCaptions
+from mmstream.recognition.sphinx_settings import PocketsphinxSettings
 from mmstream.runtime.capture import ThreadedSource
 from mmstream.runtime.chain import Chain
 from mmstream.runtime.features import features_of
@@ -29,6 +39,7 @@ from mmstream.sinks.jsonl import JsonlSink
 from mmstream.sinks.log import LogSink
 from mmstream.sinks.mqtt import MqttSink
 from mmstream.sinks.spool import Spool, StoreSettings
+from mmstream.sinks.subtitles import SubtitlesSink
 from mmstream.sources.media import MediaFile, MediaSettings
 from mmstream.sources.microphone import MicrophoneSettings, MicrophoneSource
 from mmstream.sources.network import NetworkSettings, NetworkSource
@@ -57,10 +68,11 @@ def build(
     return Graph(
         settings.node,
         chains,
-        specs(settings.detectors, settings.node),
+        _scorers(settings),
         _worker(settings),
         tuple(to),
         reports=reports,
+        captions=settings.captions is not False,
         models=_models(settings.detectors) if reports else (),
     )
 
@@ -73,11 +85,28 @@ def chain(name: str, settings: Configuration, clock: Clock) -> Chain:
     head = EventHead(
         node=settings.node, source=name, labels=told, settings=events, otherwise=SoundEvents()
     )
+    words = _caption_parts(name, settings)
     hops = settings.hops
     if settings.snapshots is not False and not source.live:
         hops = hops.model_copy(update={"keep_secs": max(hops.keep_secs, SHOWN_SECS)})
     cutter = HopCutter(name, hops, live=source.live)
-    return Chain(source, cutter, head, features_of(told, events))
+    telling = CaptioningHead(head, words) if words else head
+    return Chain(source, cutter, telling, features_of(told, events))
+
+
+def _caption_parts(name: str, settings: Configuration) -> tuple[CaptionPart, ...]:
+    """What makes captions of a source, one for each kind that is wanted."""
+    node, captions = settings.node, settings.captions
+    if captions is False:
+        return ()
+    parts: list[CaptionPart] = []
+    if captions.speech is not False:
+        parts.append(SpeechCaptionPart(node=node, source=name))
+    if captions.sounds is not False:
+        parts.append(SoundCaptionPart(captions.sounds, node=node, source=name))
+    if captions.scene is not False:
+        parts.append(SceneCaptionPart(captions.scene, node=node, source=name))
+    return tuple(parts)
 
 
 def source_of(name: str, settings: SourceSettings, clock: Clock, rate_hz: int) -> Source:
@@ -115,6 +144,33 @@ def specs(settings: DetectorSettings, node: str | None = None) -> tuple[ScorerSp
     )
 
 
+def _scorers(settings: Configuration) -> tuple[ScorerSpec, ...]:
+    """The detectors, then what finds words; what reads words comes last."""
+    found = specs(settings.detectors, settings.node)
+    watching = tuple(spec for spec in found if not isinstance(spec, MmtSpec))
+    return (*watching, *_captioners(settings), *found[len(watching) :])
+
+
+def _captioners(settings: Configuration) -> Iterator[ScorerSpec]:
+    captions = settings.captions
+    if captions is False:
+        return
+    if captions.speech is not False:
+        yield captions.speech
+    if captions.descriptions is not False:
+        yield _masked(captions.descriptions, settings.detectors)
+
+
+def _masked(describing: SceneCaptioner, detectors: DetectorSettings) -> SceneCaptioner:
+    """What detectors ignore is not described either."""
+    own = describing.masks
+    masks = {
+        name: (*own.get(name, ()), *detectors.masks(name))
+        for name in {*own, *detectors.masked_sources}
+    }
+    return describing.model_copy(update={"masks": MasksBySource(masks)})
+
+
 @asynccontextmanager
 async def spooling(
     settings: StoreSettings | Literal[False], clock: Clock, *, node: str
@@ -150,29 +206,49 @@ def labels(settings: DetectorSettings, node: str | None = None) -> tuple[Label, 
 
 def _models(settings: DetectorSettings) -> tuple[ModelInfo, ...]:
     """The trained models among them, by what is in their files."""
-    avp = settings.avp
-    return () if avp is False else (ModelInfo(name=avp.name, id=id_of(avp.folder)),)
+    models = [spec for spec in (settings.avp, settings.mmt) if spec is not False]
+    return tuple(ModelInfo(name=spec.name, id=id_of(spec.folder)) for spec in models)
 
 
 def _worker(settings: Configuration) -> WorkerSettings:
     """Detectors compute on the processor: without a model nobody has to look for more."""
-    if settings.detectors.avp is False and settings.worker.device == "auto":
+    has_model = any(_is_model(spec) for spec in _scorers(settings))
+    if not has_model and settings.worker.device == "auto":
         return settings.worker.model_copy(update={"device": "cpu"})
     return settings.worker
 
 
+def _is_model(spec: ScorerSpec) -> bool:
+    if isinstance(spec, SpeechCaptions):
+        return not isinstance(spec.recogniser, PocketsphinxSettings)
+    return isinstance(spec, AvpSpec | MmtSpec | SceneCaptioner)
+
+
 def sinks(
-    settings: SinkSettings, *, node: str, boot_id: str, spool: Spool | None
+    settings: Configuration, clock: Clock, *, boot_id: str, spool: Spool | None
 ) -> tuple[Sink, ...]:
     """The sinks that are asked for; without a broker the event log is one of its own."""
     made: list[Sink] = []
-    if settings.mqtt is not None:
-        made.append(MqttSink(settings.mqtt, node=node, boot_id=boot_id, spool=spool))
+    to, node = settings.sinks, settings.node
+    if to.mqtt is not None:
+        made.append(MqttSink(to.mqtt, node=node, boot_id=boot_id, spool=spool))
     elif spool is not None:
         made.append(LogSink(spool))
-    if settings.jsonl is not None:
-        made.append(JsonlSink(settings.jsonl))
+    if to.jsonl is not None:
+        made.append(JsonlSink(to.jsonl))
+    if to.subtitles is not None:
+        zero_utc_ns = _zero_utc_ns(settings, clock)
+        voices = len(settings.sources) > 1
+        made.append(SubtitlesSink(to.subtitles, zero_utc_ns=zero_utc_ns, voices=voices))
     return tuple(made)
+
+
+def _zero_utc_ns(settings: Configuration, clock: Clock) -> int:
+    """When subtitles begin: with the recording, if there is nothing else, or now."""
+    epochs = [one.epoch for one in settings.sources.values() if isinstance(one, MediaSettings)]
+    if len(epochs) < len(settings.sources):
+        return clock.utc_ns()
+    return secs_to_ns(min(epochs).timestamp())
 
 
 def snapshots(

@@ -41,7 +41,7 @@ async def run(
     async with graph.spooling(settings.store, clock, node=node) as spool:
         web = graph.web(settings)
         shown = (view,) if web is None else (view, web)
-        to = (*graph.sinks(settings.sinks, node=node, boot_id=boot_id, spool=spool), *shown)
+        to = (*graph.sinks(settings, clock, boot_id=boot_id, spool=spool), *shown)
         brokers = tuple(sink for sink in to if isinstance(sink, MqttSink))
         sources = ConfiguredSources(settings, clock, reload)
         snapshots = graph.snapshots(settings, brokers, sources.masks)

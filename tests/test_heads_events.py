@@ -469,12 +469,12 @@ def test_an_object_that_is_gone_is_forgotten() -> None:
 def test_what_sound_and_sight_made_together_says_how_much_each_made() -> None:
     both = Label("both", "av", "scripted")
     stage = head(labels=(both,))
-    fused = {"both": Fused(audio=0.41234, video=0.8, offset_ns=ms(31.26))}
+    fused = {"both": Fused(audio=0.41234, video=0.8, text=0.12346, offset_ns=ms(31.26))}
     note = Detection("both", 0, "audio", "scripted", 0.9, note="off screen")
     seen = Scores("cam", 0, Span(0, ms(250)), {"both": series((0, 0.9))}, (note,), fused=fused)
     [event] = events(stage.push(seen))
     assert event.kind == "av"
-    assert event.contribution == Contribution(audio=0.4123, video=0.8, text=0)
+    assert event.contribution == Contribution(audio=0.4123, video=0.8, text=0.1235)
     assert event.offset_ms == 31.3
     assert [(one.modality, one.note) for one in event.evidence] == [("audio", "off screen")]
 
@@ -493,7 +493,7 @@ def test_a_stronger_moment_brings_its_own_offset() -> None:
     said: list[Decided] = []
     for index, score in enumerate((0.6, 0.9, 0.7, 0.7)):
         at = 500 * index
-        fused = {"both": Fused(1, 1, ms(index))}
+        fused = {"both": Fused(1, 1, offset_ns=ms(index))}
         outputs = {"both": series((at, score))}
         said += stage.push(Scores("cam", index, Span(ms(at), ms(at + 500)), outputs, fused=fused))
     assert [(one.type, one.offset_ms) for one in events(said)] == [("start", 0.0), ("update", 1.0)]
@@ -607,7 +607,12 @@ def test_a_label_that_is_taught_is_tuned_as_was_said_before() -> None:
 
 @pytest.mark.parametrize(
     ("fused", "senses"),
-    [(Fused(1, 0), ["audio"]), (Fused(0.2, 0.7), ["video"]), (None, ["audio", "video"])],
+    [
+        (Fused(1, 0), ["audio"]),
+        (Fused(0.2, 0.7), ["video"]),
+        (Fused(0.2, 0.1, text=0.9), ["text"]),
+        (None, ["audio", "video"]),
+    ],
 )
 def test_evidence_of_both_senses_names_the_one_that_had_more(
     fused: Fused | None, senses: Sequence[str]

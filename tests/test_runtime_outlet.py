@@ -196,8 +196,10 @@ class Gated(MemorySink):
     def __init__(self) -> None:
         super().__init__()
         self.gate = asyncio.Event()
+        self.taken = asyncio.Event()
 
     async def publish(self, message: Published) -> None:
+        self.taken.set()
         await self.gate.wait()
         await super().publish(message)
 
@@ -341,3 +343,32 @@ def test_when_a_live_source_comes_who_waits_for_room_gets_it(
     asyncio.run(scenario())
     assert feed.metrics.n_in == 7
     assert feed.metrics.dropped == {"sink_behind": 4, "undelivered_at_shutdown": 3}
+
+
+def partial(text: str) -> Caption:
+    return caption(text).model_copy(update={"state": "partial"})
+
+
+def test_partials_make_room_before_any_final(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outlet, "MAX_QUEUED", 3)
+    stuck = Gated()
+    out = made(stuck, live=True)
+    [feed] = out.feeds
+
+    async def scenario() -> None:
+        async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+            group.create_task(feed.run())
+            await out.say(caption("held"))
+            await stuck.taken.wait()
+            for said in (caption("a"), partial("p1"), partial("p2"), caption("b"), caption("c")):
+                await out.say(said)
+            assert feed.metrics.dropped == {"sink_behind_unneeded": 2}
+            await out.say(partial("p3"))  # finals wait: it is the one to go
+            assert feed.metrics.dropped == {"sink_behind_unneeded": 3}
+            await out.say(caption("d"))
+            assert feed.metrics.dropped == {"sink_behind_unneeded": 3, "sink_behind": 1}
+            stuck.gate.set()
+            await feed.finish()
+
+    asyncio.run(scenario())
+    assert texts(stuck) == ["held", "b", "c", "d"]

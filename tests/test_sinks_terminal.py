@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from mmstream.messages import (
+    Caption,
     Content,
     Contribution,
     EndReason,
@@ -17,10 +18,12 @@ from mmstream.messages import (
     NumberedStamp,
     Published,
     Stamp,
+    Word,
 )
 from mmstream.metrics import SourceStatus
 from mmstream.sinks import terminal
 from mmstream.sinks.terminal import LiveView, PlainLines
+from mmstream.sinks.terminal_captions import styled
 
 SINCE = "2026-11-23T10:00:00.250Z"
 
@@ -220,3 +223,74 @@ def test_the_view_draws_until_closed() -> None:
 
     asyncio.run(serve())
     assert out.getvalue().count("door") >= 3
+
+
+def caption(
+    text: str, state: str = "final", *, name: str = "c1", kind: str = "speech", committed: int = 0
+) -> Caption:
+    words = tuple(Word(text=w, t_start=1.5, t_end=3, confidence=1) for w in text.split())
+    return Caption.model_validate(
+        {
+            "id": name,
+            "state": state,
+            "revision": 0,
+            "source": "door",
+            "text": text,
+            "kind": kind,
+            "ts_start": "1970-01-01T00:00:01.500Z",
+            "t_start": 1.5,
+            "ts_end": "1970-01-01T00:00:03.000Z",
+            "t_end": 3.0,
+            "words": words if kind == "speech" else (),
+            "committed": committed,
+            "confidence": 1,
+            "language": "en",
+        }
+    )
+
+
+def test_a_final_caption_is_a_line() -> None:
+    lines = lines_of(
+        caption("good", "partial"),
+        caption("good morning"),
+        caption("[bell]", kind="sound"),
+        caption(""),
+    )
+    assert lines == [
+        "00:00:01.500 door         speech   good morning",
+        "00:00:01.500 door         sound    [bell]",
+    ]
+
+
+def shown(*captions: Caption) -> list[str]:
+    """The lines of the view that are about captions of the door."""
+    view = LiveView("t", Console(file=StringIO(), width=60))
+
+    async def publish() -> None:
+        for one in captions:
+            await view.publish(published(one))
+
+    asyncio.run(publish())
+    console = Console(file=StringIO(), width=60, record=True)
+    console.print(view.render())
+    lines = [line.rstrip() for line in console.export_text().splitlines()]
+    return lines[2:-1]
+
+
+def test_the_view_shows_the_last_two_lines_that_were_said() -> None:
+    assert shown(caption("a b", "partial"), caption("a c")) == ["door  a c"]
+    others = [caption(f"line {n}", name=str(n)) for n in range(3)]
+    assert shown(*others) == ["door  line 1", "      line 2"]
+    assert shown(caption("gone", "partial"), caption("")) == []
+    told = shown(caption(" ".join(map(str, range(100, 140))), "partial"))
+    assert len(told) == 2
+    assert told[-1].endswith("139")  # the newest words are seen
+
+
+def test_words_that_may_change_are_dim() -> None:
+    text = styled(caption("it is is late", "partial", committed=2))
+    assert [(str(span.style), text.plain[span.start : span.end]) for span in text.spans] == [
+        ("not bold dim", " is late")
+    ]
+    assert not styled(caption("it is late", committed=3)).spans
+    assert str(styled(caption("[bell]", "partial", kind="sound")).style) == "cyan"

@@ -67,6 +67,14 @@ def test_counters_of_stages_by_stage_and_source() -> None:
     assert value(shown, "mmstream_stage_latency_seconds", **where, quantile="0.99") == 0.25
 
 
+def test_how_fast_speech_is_understood_is_told_of_the_stage_that_does_it() -> None:
+    ears = stage("speech_to_text")
+    ears.realtime_factor = 0.31
+    shown = look(run_look(stages=(ears, stage("worker"))))
+    told = values(shown, "mmstream_stage_realtime_factor")
+    assert told == {(("source", ""), ("stage", "speech_to_text")): 0.31}
+
+
 def test_stages_of_one_name_are_added_up_since_a_series_may_come_but_once() -> None:
     shown = everything()
     assert value(shown, "mmstream_stage_in_total", stage="capture", source="door") == 14

@@ -175,7 +175,7 @@ class _Impact:
 
     def fused(self) -> Fused:
         """Neither sense can do without the other."""
-        return Fused(self.score, self.score, self.offset_ns)
+        return Fused(self.score, self.score, offset_ns=self.offset_ns)
 
     def detections(self) -> list[Detection]:
         """What was heard, and what was seen and where."""

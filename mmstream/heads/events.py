@@ -230,7 +230,9 @@ def _steps(
 
 def _contribution(label: Label, fused: Fused | None) -> Contribution:
     if fused is not None:
-        return Contribution(audio=round(fused.audio, 4), video=round(fused.video, 4))
+        return Contribution(
+            audio=round(fused.audio, 4), video=round(fused.video, 4), text=round(fused.text, 4)
+        )
     return Contribution() if label.modality == "av" else Contribution(**{label.modality: 1.0})
 
 
@@ -253,9 +255,11 @@ def _evidence(peak: Peak, label: Label, track: int, offset_ns: int) -> tuple[Evi
 
 
 def _senses(fused: Fused | None) -> tuple[Modality, ...]:
-    """The one that had more in what both made together; both, where nobody can say."""
+    """The one that had more in what they made together; both, where nobody can say."""
     if fused is None:
         return ("audio", "video")
+    if fused.text > max(fused.audio, fused.video):
+        return ("text",)
     return ("audio",) if fused.audio > fused.video else ("video",)
 
 

@@ -37,8 +37,10 @@ from mmstream.models.pretrained import PretrainedSettings
 
 PREPROCESSORS: Final = ("preprocessor_config.json", "processor_config.json")
 TOKENIZERS: Final = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+GENERATION: Final = "generation_config.json"
 _INDEX: Final = f"{WEIGHTS}.index.json"
-_WANTED: Final = [CONFIG, *PREPROCESSORS, *TOKENIZERS, WEIGHTS, _INDEX, "model-*.safetensors"]
+_JSONS: Final = [CONFIG, *PREPROCESSORS, *TOKENIZERS, GENERATION]
+_WANTED: Final = [*_JSONS, WEIGHTS, _INDEX, "model-*.safetensors"]
 _HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 _LONGEST_SAID: Final = 160
 _JSON: Final = TypeAdapter[JsonValue](JsonValue)
@@ -61,6 +63,7 @@ _NUMBERS: Final = frozenset(
 """Of weights, and of counts and masks beside them; what is quantised means nothing without more."""
 
 T = TypeVar("T")
+N = TypeVar("N", bound=nn.Module)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,14 +179,27 @@ def found(settings: PretrainedSettings, *names: str) -> Source:
         ScorerError: there is no such folder, nor such a repository in reach; or it is not whole.
     """
     if settings.files is None:
-        folder = _folder(settings.weights)
-        paths = {name: folder / name for name in (CONFIG, *names)}
-        contents = {name: _json(path) for name, path in paths.items() if path.is_file()}
-    else:
-        folder, given = None, settings.files
-        contents = {name: given[name] for name in (CONFIG, *names) if name in given}
+        return found_at(settings.weights, *names)
+    given = settings.files
+    contents = {name: given[name] for name in (CONFIG, *names) if name in given}
+    return _source(settings.weights, None, contents)
+
+
+def found_at(weights: str, *names: str) -> Source:
+    """The folder or hub repository `weights`, with its config.json and those of `names` it has.
+
+    Raises:
+        ScorerError: there is no such folder, nor such a repository in reach; or it is not whole.
+    """
+    folder = _folder(weights)
+    paths = {name: folder / name for name in (CONFIG, *names)}
+    contents = {name: _json(path) for name, path in paths.items() if path.is_file()}
+    return _source(weights, folder, contents)
+
+
+def _source(weights: str, folder: Path | None, contents: Mapping[str, JsonValue]) -> Source:
     files = {name: _tame(content) for name, content in contents.items()}
-    source = Source(settings.weights, folder, files)
+    source = Source(weights, folder, files)
     if CONFIG not in files:
         source.refuse(f"has no {CONFIG}, so it is no folder of the transformers library")
     return source
@@ -209,15 +225,18 @@ def read_config(source: Source) -> PreTrainedConfig:
 def load(
     source: Source,
     config: PreTrainedConfig,
-    used: Callable[[PreTrainedModel], nn.Module],
-) -> nn.Module:
+    used: Callable[[PreTrainedModel], N],
+    kinds: Mapping[type[PreTrainedConfig], object] = MODEL_MAPPING,
+) -> N:
     """The part of the model that is `used`, in 32 bits, with the weights of the source.
+
+    The model is the one that `kinds`, one of the library's mappings, has for the configuration.
 
     Raises:
         ScorerError: weights of that part are missing, of another shape, not finite, quantised, or
             not safetensors.
     """
-    kind: object = MODEL_MAPPING.get(type(config), None)
+    kind: object = kinds.get(type(config), None)
     if not (isclass(kind) and issubclass(kind, PreTrainedModel)):
         source.refuse(f"a model of type {config.model_type} encodes nothing")
     weights = None if source.folder is None else _weights(source, source.folder)

@@ -24,6 +24,8 @@ class Graph:
     sinks: tuple[Sink, ...]
     reports: bool = True
     """Whether health, info and stats are told beside what heads say; a replay tells none."""
+    captions: bool = False
+    """Whether what is said, heard and seen is told as text, too."""
     inlets: tuple[Inlet, ...] = ()
     """Where requests come from."""
     blueprint: Blueprint | None = None
@@ -45,5 +47,10 @@ class Graph:
     def capabilities(self) -> tuple[str, ...]:
         """What `Info` says can be had of the run."""
         has_pictures = self.snapshots is not None
-        can = {"events": True, "requests": bool(self.inlets), "snapshots": has_pictures}
+        can = {
+            "events": True,
+            "captions": self.captions,
+            "requests": bool(self.inlets),
+            "snapshots": has_pictures,
+        }
         return tuple(name for name, is_there in can.items() if is_there)

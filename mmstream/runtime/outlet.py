@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
@@ -15,6 +16,24 @@ MAX_QUEUED: Final = 1024
 """Messages that may wait for one sink."""
 
 _log = logging.getLogger(__name__)
+_Entry = tuple[int, Published] | None
+"""When a message was queued, and itself; None: no more come."""
+
+
+class _Line(asyncio.Queue[_Entry]):
+    """A queue that can bring forward what need not arrive."""
+
+    def _init(self, maxsize: int) -> None:  # noqa: ARG002 - as asyncio.Queue calls it
+        self._queue: deque[_Entry] = deque()
+
+    def bring_forward_unneeded(self) -> bool:
+        """Put the oldest message that need not arrive first, if there is one."""
+        for n, entry in enumerate(self._queue):
+            if entry is not None and not entry[1].content.must_arrive:
+                del self._queue[n]
+                self._queue.appendleft(entry)
+                return True
+        return False
 
 
 class SinkFeed:
@@ -26,28 +45,31 @@ class SinkFeed:
         self.metrics = StageMetrics(f"outlet/{sink.name}")
         self._clock = clock
         self._live = live
-        self._queue: asyncio.Queue[tuple[int, Published] | None] = asyncio.Queue(MAX_QUEUED)
+        self._queue = _Line(MAX_QUEUED)
         self._is_failing = False
         self._is_behind = False
         self._is_finishing = False
         self._is_done = asyncio.Event()
 
     async def put(self, message: Published) -> None:
-        """Queue a message; when live the oldest makes room for it, else it waits for room."""
+        """Queue a message; when live an older one makes room for it, else it waits for room.
+
+        What need not arrive (a partial caption) goes first; all else stays while there is any.
+        """
         self.metrics.n_in += 1
         if self._is_finishing or self._is_done.is_set():
             self.metrics.drop("undelivered_at_shutdown")
             return
         if self._live and self._queue.full():
             await asyncio.sleep(0)  # so much was said at once that the sink had no turn
-        if self._live and self._queue.full():
-            self._evict()
+        if self._live and self._queue.full() and not self._evict(message):
+            return
         await self._queue.put((self._clock.monotonic_ns(), message))
 
     def go_live(self) -> None:
         """From now on nobody waits for room."""
         if not self._live and self._queue.full():
-            self._evict()  # who waits for room gets it
+            self._evict(None)  # who waits for room gets it
         self._live = True
 
     async def finish(self) -> None:
@@ -64,13 +86,22 @@ class SinkFeed:
             self._is_done.set()
             self._give_up()
 
-    def _evict(self) -> None:
+    def _evict(self, newest: Published | None) -> bool:
+        """Make room for `newest`; False: it is the one to go."""
+        if self._queue.bring_forward_unneeded():
+            self._queue.get_nowait()
+            self.metrics.drop("sink_behind_unneeded")
+            return True
+        if newest is not None and not newest.content.must_arrive:
+            self.metrics.drop("sink_behind_unneeded")
+            return False
         self._queue.get_nowait()
         self.metrics.drop("sink_behind")
         if not self._is_behind:
             lost = "%s takes nothing; the oldest of %d waiting messages are lost"
             _log.error(lost, self.sink.name, MAX_QUEUED)
         self._is_behind = True
+        return True
 
     def _give_up(self) -> None:
         """Count what is left, and let go those who wait for room."""
@@ -106,7 +137,8 @@ class Outlet:
     ) -> None:
         """The first numbered message gets `seq` 0.
 
-        When `live`, a sink that is stuck loses its oldest messages, and no other sink notices.
+        When `live`, a sink that is stuck loses messages, those that need not arrive first and then
+        the oldest, and no other sink notices.
         Otherwise it holds back all that is said, and nothing is lost.
         """
         self.feeds = [SinkFeed(sink, clock, live=live) for sink in sinks]

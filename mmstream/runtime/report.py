@@ -1,6 +1,6 @@
 """The counters of stages as the `stats` message tells them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from mmstream.messages import StageReport
 from mmstream.metrics import StageMetrics, dropped
@@ -27,4 +27,10 @@ def _report(alike: Sequence[StageMetrics], lag_ms: float | None) -> StageReport:
         p50_ms=latencies.percentile_ms(50),
         p95_ms=latencies.percentile_ms(95),
         p99_ms=latencies.percentile_ms(99),
+        realtime_factor=_largest(stage.realtime_factor for stage in alike),
     )
+
+
+def _largest(known: Iterable[float | None]) -> float | None:
+    """Of those that mean something."""
+    return max((one for one in known if one is not None), default=None)

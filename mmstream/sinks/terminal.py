@@ -17,9 +17,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from mmstream.messages import Content, Event, Health, Published
+from mmstream.messages import Caption, Content, Event, Health, Published
 from mmstream.metrics import SourceStatus, StageMetrics
 from mmstream.sinks.own_thread import OwnThread
+from mmstream.sinks.terminal_captions import NewestCaptions
 
 REFRESH_SECS: Final = 0.25
 N_EVENTS: Final = 12
@@ -55,7 +56,10 @@ def _reopened(out: TextIO) -> TextIO | None:
 
 
 def describe(content: Content) -> str | None:
-    """An event or a change of health as one plain line; None for what a person need not see."""
+    """An event, a caption that stays or a change of health as one plain line.
+
+    None for what a person need not see.
+    """
     match content:
         case Event(type="update"):
             return None
@@ -66,6 +70,9 @@ def describe(content: Content) -> str | None:
                 f"{_clock_time(content.ts_start)} {content.source:<12} {content.label:<8} "
                 f"{content.type:<5} {content.top_score:.2f}{until}{why}"
             )
+        case Caption(state="final") if content.text.strip():
+            at = _clock_time(content.ts_start)
+            return f"{at} {content.source:<12} {content.kind:<8} {' '.join(content.text.split())}"
         case Health():
             since = _clock_time(content.since)
             return f"{since} {content.source:<12} {content.state}: {content.reason}"
@@ -81,7 +88,7 @@ def _clock_time(iso: str) -> str:
 
 
 class PlainLines:
-    """Prints one line per start and end of an event and per change of a source's health."""
+    """Prints a line per start and end of an event, per final caption and per change of health."""
 
     name = "terminal"
 
@@ -140,7 +147,7 @@ class PlainLines:
 
 
 class LiveView:
-    """Redraws sources (state, frame rate, level, lag) and the last events a few times a second."""
+    """Redraws sources (state, frame rate, level, lag), captions and events a few times a second."""
 
     name = "terminal"
 
@@ -155,18 +162,22 @@ class LiveView:
         self._thread = OwnThread(self.name)
         self._closed = asyncio.Event()
         self._events: deque[Event] = deque(maxlen=N_EVENTS)
+        self._captions = NewestCaptions()
 
     def watch(self, statuses: Callable[[], Sequence[SourceStatus]]) -> None:
         """Draw the sources that `statuses` gives."""
         self._statuses = statuses
 
     async def publish(self, message: Published) -> None:
-        """Remember an event for the next drawing."""
+        """Remember an event or a caption for the next drawing."""
         self.metrics.n_in += 1
         content = message.content
         if isinstance(content, Event):
             self._forget(content.id)
             self._events.append(content)
+            self.metrics.n_out += 1
+        elif isinstance(content, Caption):
+            self._captions.put(content)
             self.metrics.n_out += 1
 
     async def ready(self, timeout_secs: float) -> None:
@@ -188,7 +199,8 @@ class LiveView:
     def render(self) -> Group:
         """The view as it is now."""
         title = Text(self._title, style="bold")
-        return Group(title, self._sources(), *self._troubles(), self._last_events())
+        captions = self._captions.table(self._console)
+        return Group(title, self._sources(), *self._troubles(), captions, self._last_events())
 
     async def _draw(self) -> None:
         live = Live(console=self._console, auto_refresh=False, transient=False)

@@ -99,6 +99,8 @@ def _of_stages(stages: Sequence[StageMetrics], sources: set[str]) -> Iterator[Me
     dropped = CounterMetricFamily("mmstream_stage_dropped", text, labels=[*keys, "reason"])
     text = "How long it took lately."
     latency = SummaryMetricFamily("mmstream_stage_latency_seconds", text)
+    text = "Seconds of computing for a second of sound, lately; over 1 it falls behind."
+    factor = GaugeMetricFamily("mmstream_stage_realtime_factor", text, labels=keys)
     alike: dict[str, list[StageMetrics]] = {}
     for stage in stages:
         alike.setdefault(stage.name, []).append(stage)
@@ -112,7 +114,9 @@ def _of_stages(stages: Sequence[StageMetrics], sources: set[str]) -> Iterator[Me
         for percent, ms in zip(PERCENTS, longest.percentiles_ms(PERCENTS), strict=False):
             labels = {**dict(zip(keys, where, strict=True)), "quantile": f"{percent / 100:g}"}
             latency.add_sample(latency.name, labels, round(ms / 1e3, 6))
-    yield from (came, left, dropped, latency)
+        factors = [one.realtime_factor for one in group if one.realtime_factor is not None]
+        _add_known(factor, where, max(factors, default=None))
+    yield from (came, left, dropped, latency, factor)
 
 
 def _where(name: str, sources: set[str]) -> list[str]:
