@@ -116,6 +116,13 @@ def test_agreement_commits_what_the_last_hypotheses_have_in_common(n: int) -> No
     assert got == {1: [1, 2, 3, 4], 2: [0, 1, 2, 2], 3: [0, 0, 1, 2]}[n]
 
 
+def test_what_agreed_on_committed_words_does_not_count_for_those_behind() -> None:
+    policy = LocalAgreement(3)
+    said_so_far = ["one", "one", "one two", "one two", "one two"]
+    got = [policy.push(said(text, 500 * nth)).n_committed for nth, text in enumerate(said_so_far)]
+    assert got == [0, 0, 1, 1, 2]
+
+
 def test_agreement_needs_someone_to_agree() -> None:
     with pytest.raises(ValueError, match="at least one"):
         LocalAgreement(0)
@@ -157,6 +164,11 @@ def test_a_word_that_is_two_later_is_not_told_again() -> None:
     later = tuple(SpokenWord(text, Span(a * MS, b * MS), 0.5) for text, a, b in halves)
     spoken = policy.push(Hypothesis("mic", 0, Span(0, 900 * MS), later, "en-US", is_last=True))
     assert texts(spoken.words) == "one two three"
+
+
+def test_another_word_that_lasts_longer_takes_the_place_of_a_committed_one() -> None:
+    later = (SpokenWord("too", Span(100 * MS, 550 * MS), 0.5), *words("three", 600))
+    assert said_before(words("two"), later) == 1
 
 
 def test_words_of_the_last_one_that_is_split_later_are_not_told_again() -> None:

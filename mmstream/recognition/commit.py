@@ -180,13 +180,8 @@ def said_before(committed: Sequence[SpokenWord], words: Sequence[SpokenWord]) ->
         n_alike += 1
     if n_alike == len(committed):
         return n_alike
-    start = max(n_alike, len(committed) - _N_TAIL)
-    tail = committed[start:]
-    first = n_alike
-    if start > n_alike:
-        begin_ns = tail[0].span.start_ns
-        first += sum(word.span.end_ns <= begin_ns for word in words[n_alike:])
-    return first + _cheapest(tail, words[first:])
+    tail = committed[max(n_alike, len(committed) - _N_TAIL) :]
+    return n_alike + _cheapest(tail, words[n_alike:])
 
 
 def _cheapest(tail: Sequence[SpokenWord], words: Sequence[SpokenWord]) -> int:
