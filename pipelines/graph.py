@@ -237,13 +237,12 @@ def sinks(
     if to.jsonl is not None:
         made.append(JsonlSink(to.jsonl))
     if to.subtitles is not None:
-        zero_utc_ns = _zero_utc_ns(settings, clock)
-        voices = len(settings.sources) > 1
-        made.append(SubtitlesSink(to.subtitles, zero_utc_ns=zero_utc_ns, voices=voices))
+        voices, zero = len(settings.sources) > 1, zero_utc_ns(settings, clock)
+        made.append(SubtitlesSink(to.subtitles, zero_utc_ns=zero, voices=voices))
     return tuple(made)
 
 
-def _zero_utc_ns(settings: Configuration, clock: Clock) -> int:
+def zero_utc_ns(settings: Configuration, clock: Clock) -> int:
     """When subtitles begin: with the recording, if there is nothing else, or now."""
     epochs = [one.epoch for one in settings.sources.values() if isinstance(one, MediaSettings)]
     if len(epochs) < len(settings.sources):

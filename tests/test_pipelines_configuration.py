@@ -64,6 +64,46 @@ def test_detectors_that_could_see_nothing_are_refused(
         Configuration.model_validate({"sources": CLIP, "detectors": detectors})
 
 
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (
+            {"captions": {}, "detectors": {"speech": False}},
+            "captions.speech rests on detectors.speech, which is off; allowed: detectors.speech:",
+        ),
+        (
+            {"captions": {"scene": False, "descriptions": {"captioner": {"weights": "blip"}}}},
+            "descriptions are told as captions of the scene, and scene is off",
+        ),
+        (
+            {"captions": {"speech": {"recogniser": {"language": "de", "type": "pocketsphinx"}}}},
+            "en-US",
+        ),
+        (
+            {
+                "captions": {
+                    "descriptions": {
+                        "captioner": {"weights": "blip"},
+                        "masks": {"door": [[[0, 0], [1, 0], [0, 1]]]},
+                    }
+                }
+            },
+            "masks of 'door', which is no source",
+        ),
+        ({"detectors": {"mmt": {"weights": "nowhere"}}}, "nowhere/config.json: cannot be read"),
+        ({"sinks": {"subtitles": {"path": "talk.mp4"}}}, "talk.mp4"),
+    ],
+)
+def test_captions_that_cannot_be_are_refused(asked: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=re.escape(message)):
+        Configuration.model_validate({"sources": CLIP, **asked})
+
+
+def test_without_speech_it_may_be_deaf() -> None:
+    asked = {"captions": {"speech": False}, "detectors": {"speech": False}}
+    assert Configuration.model_validate({"sources": CLIP, **asked}).captions is not False
+
+
 def test_without_a_foreground_everything_may_be_looked_at() -> None:
     everywhere = {"only_foreground": False}
     detectors = {"motion": False, "presence": False, "person": everywhere, "face": everywhere}

@@ -18,7 +18,7 @@ from mmstream.media import Floats, Take
 from mmstream.recognition.sphinx import Pocketsphinx
 from mmstream.recognition.sphinx_settings import PocketsphinxSettings
 
-_TEXT = "eight of spades four of clubs seven of hearts"
+_TEXT = "how old is the brooklyn bridge"
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +29,8 @@ def sphinx() -> Iterator[Pocketsphinx]:
 
 
 @pytest.fixture(scope="module")
-def cards(data_dir: Path) -> Floats:
-    with av.open(data_dir / "speech" / "cards_005.wav") as container:
+def bridge(data_dir: Path) -> Floats:
+    with av.open(data_dir / "speech" / "google_brooklyn_bridge.wav") as container:
         frames = [frame.to_ndarray().ravel() for frame in container.decode(audio=0)]
     return np.concatenate(frames).astype(np.float32) / np.float32(32768)
 
@@ -45,12 +45,12 @@ def _said(sphinx: Pocketsphinx, take: Take) -> str:
 
 
 def test_growing_takes_end_in_the_words_with_times_and_confidences(
-    sphinx: Pocketsphinx, cards: Floats
+    sphinx: Pocketsphinx, bridge: Floats
 ) -> None:
-    partials = [_said(sphinx, _take(cards[:n], "a")) for n in range(4000, cards.size, 4000)]
-    (last,) = sphinx.recognise([_take(cards, "a", is_last=True)])
+    partials = [_said(sphinx, _take(bridge[:n], "a")) for n in range(4000, bridge.size, 4000)]
+    (last,) = sphinx.recognise([_take(bridge, "a", is_last=True)])
     assert " ".join(word.text for word in last.words) == _TEXT
-    assert any(partial.startswith("eight of spades") for partial in partials)
+    assert any(partial.startswith("how old") for partial in partials)
     assert all(
         one.span.end_ns <= two.span.start_ns
         for one, two in zip(last.words, last.words[1:], strict=False)
@@ -60,20 +60,21 @@ def test_growing_takes_end_in_the_words_with_times_and_confidences(
     assert len({word.confidence for word in last.words}) > 1
 
 
-def test_what_was_said_before_changes_nothing(sphinx: Pocketsphinx, cards: Floats) -> None:
-    quiet = (cards[::-1] / 20).copy()
-    (alone,) = sphinx.recognise([_take(cards, "b", is_last=True)])
-    sphinx.recognise([_take(quiet, "b", is_last=True, utterance=1)])
-    (after,) = sphinx.recognise([_take(cards, "b", is_last=True, utterance=2)])
-    assert after.words == alone.words
+def test_a_source_that_starts_anew_hears_the_same(sphinx: Pocketsphinx, bridge: Floats) -> None:
+    runs = []
+    for _ in range(2):
+        takes = [_take(bridge, "b", is_last=True, utterance=n) for n in range(2)]
+        runs.append([sphinx.recognise([take])[0].words for take in takes])
+        sphinx.forget("b")
+    assert runs[0] == runs[1]
 
 
-def test_a_child_that_died_is_replaced_and_nothing_is_lost(cards: Floats) -> None:
+def test_a_child_that_died_is_replaced_and_nothing_is_lost(bridge: Floats) -> None:
     sphinx = Pocketsphinx("en-US")
     try:
-        _said(sphinx, _take(cards[:32_000], "a"))
+        _said(sphinx, _take(bridge[:16_000], "a"))
         os.kill(sphinx.pid, signal.SIGKILL)
-        assert _said(sphinx, _take(cards, "a", is_last=True)) == _TEXT
+        assert _said(sphinx, _take(bridge, "a", is_last=True)) == _TEXT
         assert sphinx.n_restarts == 1
     finally:
         sphinx.close()

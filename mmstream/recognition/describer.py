@@ -42,7 +42,7 @@ class SceneCaptioner(Settings):
     """Whether a cut, or what has come or gone for good, is described at once."""
     width: int = Field(default=448, ge=64, le=1920)
     """Of a picture, at most, pixels; it keeps its shape and is never made larger."""
-    masks: Masks = MasksBySource()
+    masks: Masks = Field(default_factory=MasksBySource)
     """What is not to be described, by source: it is black."""
 
     @property

@@ -1,9 +1,10 @@
 """pocketsphinx 5 in a process of its own, since it holds the interpreter's lock for up to 650 ms.
 
-Its answers depend on the level of each cepstral coefficient, which it learns while it listens and
-would carry from one utterance to the next. Here each utterance begins anew with the mean of its
-own first half second, and again with that of its first second: word error rate as with the mean
-of all of it (36.5 % against 50 % with pocketsphinx' constant), and the same sound says the same.
+Its answers depend on the level of each cepstral coefficient. Here each utterance begins anew with
+the mean of its own first half second, and again with that of its first second: a word error rate
+of 38 % on 18 recordings, against 50 % with pocketsphinx' constant and 36.5 % where the whole file
+is known beforehand. A decoder keeps a little of what it heard (its scorer's best Gaussians), so the
+same sound says the same from the start of a source on, not utterance by utterance.
 """
 
 import logging
