@@ -11,6 +11,7 @@ from mmstream.benchmarks import (
     avp_card,
     avp_thresholds,
     captions,
+    captions_live,
     chaos,
     drift,
     machine,
@@ -32,6 +33,7 @@ def _both(measure: Callable[[], F], table: Callable[[F], str]) -> tuple[BaseMode
 _MEASURED: Final[Mapping[str, Callable[[], tuple[BaseModel, str]]]] = {
     "avp": lambda: _both(avp_thresholds.measure, avp_card.table),
     "captions": lambda: _both(captions.measure, captions.table),
+    "captions-live": lambda: _both(captions_live.measure, captions_live.table),
     "chaos": lambda: _both(chaos.measure, chaos.table),
     "drift": lambda: _both(drift.measure, drift.table),
     "overhead": lambda: _both(overhead.measure, overhead.table),

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from mmstream.benchmarks.captions_script import script
 from mmstream.benchmarks.captions_trial import Tried, attempt
 from mmstream.media import Hypothesis
-from mmstream.recognition.commit import CommitSettings, LocalAgreement
+from mmstream.recognition.commit import CommitSettings, Evidence, LocalAgreement
 from mmstream.stages import CommitPolicy
 
 STEPS_SECS: Final = (0.125, 0.25, 0.5)
@@ -100,7 +100,7 @@ class _Policy:
     def build(self) -> Callable[[], CommitPolicy]:
         if self.kind == "agreement":
             return lambda: LocalAgreement(int(self.parameter))
-        return CommitSettings(evidence_secs=self.parameter).build
+        return lambda: Evidence(self.parameter)
 
 
 _TWO: Final = _Policy("agreement", 2)
@@ -123,7 +123,7 @@ def measure(
         tuned_on=tuple(tuned_on),
         reported_on=tuple(reported_on),
         n_words=n_words,
-        default_secs=CommitSettings().evidence_secs,
+        default_secs=CommitSettings().steady_secs,
         curve=tuple(
             _point(policy, step, _runs(reporting[step], policy))
             for step in STEPS_SECS

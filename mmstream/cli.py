@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, NoReturn
 
 import typer
 
-from mmstream import __version__, cli_caption, cli_events, cli_models
+from mmstream import __version__, cli_caption, cli_evaluate, cli_events, cli_models
 from mmstream.clock import SystemClock
 from mmstream.errors import ConfigError, MmstreamError, SourceError, UnreachableError
 from mmstream.logs import LogFormat, set_up
@@ -49,12 +49,6 @@ Overrides = Annotated[
 Web = Annotated[bool, typer.Option("--web/--no-web", help="Serve metrics and health.")]
 JsonFile = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Write the figures here too.")
-]
-Truth = Annotated[
-    Path,
-    typer.Argument(
-        metavar="TRUTH.tsv|CHECKPOINT", help="Labelled recordings, or a model for --manifest."
-    ),
 ]
 Strict = Annotated[
     bool,
@@ -150,68 +144,6 @@ def replay(
 
 
 @app.command()
-def evaluate(  # noqa: PLR0913 - each is an option of its own
-    truth: Truth,
-    recipe: Annotated[str, typer.Option(help="A YAML file, or a name.")] = "surveillance",
-    media: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="Where recordings are; by default beside the truth."),
-    ] = None,
-    overrides: Overrides = None,
-    labels: Annotated[
-        list[str] | None, typer.Option("--label", help="Judge only this one; may be repeated.")
-    ] = None,
-    slack: Annotated[
-        float,
-        typer.Option(min=0, max=60, help="Seconds between an event and a truth that still match."),
-    ] = 0.5,
-    json_file: JsonFile = None,
-    png_file: Annotated[
-        Path | None, typer.Option("--png", metavar="FILE", help="Draw them here.")
-    ] = None,
-    *,
-    manifest: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Test a trained model on the test split of this."),
-    ] = None,
-    as_markdown: Annotated[
-        bool, typer.Option("--markdown", help="Print the table as Markdown.")
-    ] = False,
-) -> None:
-    """Replay labelled recordings and lay the events beside the truth (docs/evaluate.md).
-
-    With --manifest: ask a trained model about the test split (docs/training.md).
-    """
-    from mmstream.benchmarks import machine
-    from mmstream.pipelines import evaluate as recipe_of_evaluate
-    from mmstream.pipelines import scoreboard
-
-    if manifest is not None or truth.is_dir():
-        if manifest is None or overrides or labels:
-            msg = f"{truth}: a trained model needs --manifest, and has no --set and no --label"
-            raise ConfigError(msg)
-        _evaluate_model(truth, manifest, media, json_file, png_file, as_markdown=as_markdown)
-        return
-    settings, folder, clock = _load(recipe, overrides), media or truth.parent, SystemClock()
-    judged = recipe_of_evaluate.check(settings, truth, folder, labels or (), clock)
-    files = [file for file in (json_file, png_file) if file is not None]
-    recordings = {folder / one.file for one in judged}
-    recipe_of_evaluate.check_outputs(files, [truth, *recordings])
-    report = recipe_of_evaluate.run(settings, judged, folder, clock, slack_secs=slack)
-    typer.echo(scoreboard.markdown(report) if as_markdown else scoreboard.plain(report))
-    if json_file is not None:
-        asked = {"truth": truth.name, "recipe": recipe, "set": overrides or []}
-        record = {**asked, **machine.describe(), **report.model_dump()}
-        with recipe_of_evaluate.writing(json_file):
-            json_file.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    if png_file is not None:
-        from mmstream.pipelines import chart
-
-        with recipe_of_evaluate.writing(png_file):
-            chart.draw(report, png_file)
-
-
-@app.command()
 def train(
     config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="A training, or a table.")],
     rows: Annotated[
@@ -249,6 +181,7 @@ def train(
 
 
 app.command()(cli_caption.caption)
+app.command()(cli_evaluate.evaluate)
 app.command()(cli_models.pretrain)
 app.command()(cli_models.teach)
 app.command()(cli_models.learn)
@@ -325,41 +258,19 @@ def schema(
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="One of: chaos, drift, overhead, rtsp, senses.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="One of: avp, captions, captions-live, chaos, drift, overhead, rtsp, senses, "
+            "worker."
+        ),
+    ],
     json_file: JsonFile = None,
 ) -> None:
     """Measure something beside a baseline in the same run."""
     from mmstream import benchmarks
 
     benchmarks.run(name, json_file)
-
-
-def _evaluate_model(
-    checkpoint: Path,
-    manifest: Path,
-    media: Path | None,
-    json_file: Path | None,
-    png_file: Path | None,
-    *,
-    as_markdown: bool,
-) -> None:
-    from mmstream.benchmarks import machine
-    from mmstream.pipelines import evaluate_model as recipe
-    from mmstream.pipelines.evaluate import check_outputs, writing
-
-    files = [file for file in (json_file, png_file) if file is not None]
-    check_outputs(files, [manifest, *(path for path in checkpoint.rglob("*") if path.is_file())])
-    said = recipe.run(checkpoint, manifest, media)
-    typer.echo(recipe.table(said, as_markdown=as_markdown))
-    if json_file is not None:
-        asked = {"checkpoint": str(checkpoint), "manifest": manifest.name}
-        tasks = [task.model_dump(mode="json") for task in recipe.tasks(said)]
-        record = {**asked, **machine.describe(), "tasks": tasks}
-        with writing(json_file):
-            json_file.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    if png_file is not None:
-        with writing(png_file):
-            recipe.draw(said, png_file)
 
 
 def _load(config: str, overrides: list[str] | None) -> "Configuration":

@@ -68,7 +68,7 @@ def _bar(media: str) -> Iterator[Callable[[int], None]]:
     with Progress(
         *columns, console=console, transient=True, disable=not console.is_terminal
     ) as bar:
-        task = bar.add_task("", total=None if length is None else length / 1e9)
+        task = bar.add_task("captions", total=None if length is None else length / 1e9)
 
         def heard(at_ns: int) -> None:
             of = "" if length is None else f" of {_minutes(length)}"

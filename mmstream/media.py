@@ -452,11 +452,17 @@ class Spoken:
     """BCP 47."""
     is_last: bool = False
     """Whether the utterance is over; then all words are committed."""
+    n_steady: int = 0
+    """The first so many are shown as they are until they are committed, which may correct them;
+    committed words are steady in any case."""
 
     def __post_init__(self) -> None:
         least = len(self.words) if self.is_last else 0
         if not least <= self.n_committed <= len(self.words):
             msg = f"committed are some of the words, at the end all: got {self.n_committed=}"
+            raise ValueError(msg)
+        if not 0 <= self.n_steady <= len(self.words):
+            msg = f"steady are some of the words: got {self.n_steady=}"
             raise ValueError(msg)
 
 

@@ -239,8 +239,9 @@ class Caption(Content):
     """The same as seconds since 1970."""
     words: tuple[Word, ...] = ()
     """Those of `text`, in order; only of speech."""
-    committed: int = Field(0, ge=0)
-    """How many of `words` stay as they are; of a final all."""
+    steady: int = Field(0, ge=0)
+    """The first so many of `words` are held as they are: only what is heard of the whole sentence,
+    or seconds later, corrects them. Of a final all."""
     confidence: float = Field(ge=0, le=1)
     """Of speech the mean of its words; 0 where nobody can tell."""
     language: str

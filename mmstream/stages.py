@@ -136,6 +136,15 @@ class Finishing(Protocol):
         ...
 
 
+@runtime_checkable
+class Closing(Protocol):
+    """What a scorer may have besides: a thread or a process of its own."""
+
+    def close(self) -> None:
+        """Let go of it, within a second; the worker calls it when it ends, and nothing follows."""
+        ...
+
+
 class Recogniser(Protocol):
     """Speech to text. Used on one thread, which need not be the one that made it."""
 

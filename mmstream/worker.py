@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -24,7 +25,7 @@ from mmstream.errors import ConfigError, ScorerError
 from mmstream.features.video import use_one_thread
 from mmstream.media import NS_PER_SEC, Hop, Scores, Series, Span, secs_to_ns
 from mmstream.metrics import StageMetrics
-from mmstream.stages import Finishing, Load, Reporting, Scorer, ScorerSpec
+from mmstream.stages import Closing, Finishing, Load, Reporting, Scorer, ScorerSpec
 
 _ROUNDING: Final = 1e-5
 _DRIVERS: Final = tuple(Path("/dev", name) for name in ("nvidiactl", "dxg", "kfd"))
@@ -93,6 +94,7 @@ class Backlog:
         self._settings = settings
         self._metrics = metrics
         self._queues: dict[str, deque[Queued]] = {}
+        self._is_files_turn = False
 
     def put(self, hop: Hop, now_ns: int, *, live: bool) -> int:
         """Queue a hop; gives how many older ones of its source were dropped for it (0 or 1)."""
@@ -127,17 +129,26 @@ class Backlog:
         return max(0, deadline_ns - now_ns) if first.live else 0
 
     def take(self, now_ns: int) -> Batch:
-        """The hops to score next, oldest first; call it when something waits."""
-        first = self._pop_oldest(live_only=False)
+        """The hops to score next, oldest first; call it when something waits.
+
+        Live batches and hops of files alternate where both wait: a file has many hops waiting at
+        all times, all of them older than what a live source has just captured.
+        """
+        first = self._pop_oldest(live=self._is_lives_turn())
+        self._is_files_turn = first.live
         taken = [first]
         while first.live and len(taken) < self._settings.max_batch:
             if not any(queue and queue[0].live for queue in self._queues.values()):
                 break
-            taken.append(self._pop_oldest(live_only=True))
+            taken.append(self._pop_oldest(live=True))
         return Batch(tuple(taken), self._load(first, len(taken), now_ns))
 
-    def _pop_oldest(self, *, live_only: bool) -> Queued:
-        queues = [q for q in self._queues.values() if q and (q[0].live or not live_only)]
+    def _is_lives_turn(self) -> bool:
+        waiting = {queue[0].live for queue in self._queues.values() if queue}
+        return not self._is_files_turn if len(waiting) > 1 else waiting == {True}
+
+    def _pop_oldest(self, *, live: bool) -> Queued:
+        queues = [queue for queue in self._queues.values() if queue and queue[0].live is live]
         return min(queues, key=lambda queue: queue[0].at_ns).popleft()
 
     def _load(self, first: Queued, n_hops: int, now_ns: int) -> Load:
@@ -231,42 +242,55 @@ class Worker:
                 result per hop, or gives a label other scores than 0..1.
         """
         use_one_thread()
-        try:
-            scorers = self._build()
-            self._watches = tuple(_Watch(one) for one in scorers if isinstance(one, Reporting))
-            self.finishes = any(isinstance(one, Finishing) for one in scorers)
-            self._look()
-        finally:
-            self.built.set_result(None)
+        with ExitStack() as open_ones:
+            try:
+                scorers = self._build(open_ones)
+                self._watches = tuple(_Watch(one) for one in scorers if isinstance(one, Reporting))
+                self.finishes = any(isinstance(one, Finishing) for one in scorers)
+                self._look()
+            finally:
+                self.built.set_result(None)
+            self._serve(scorers)
+
+    def _serve(self, scorers: Sequence[Scorer]) -> None:
         while (work := self._next()) is not None:
             self.busy_since_ns = self._clock.monotonic_ns()
             self._forget_ended(scorers)
-            if isinstance(work, Ending):
-                ended = self._finish(scorers, work)
-                self.busy_since_ns = None
-                self._deliver([ended])
-                continue
-            batch = work
-            scores = self._score(scorers, batch)
+            done = (
+                [self._finish(scorers, work)]
+                if isinstance(work, Ending)
+                else self._score(scorers, work)
+            )
             self._look()
             ended_ns = self._clock.monotonic_ns()
             self.busy_since_ns = None
-            self.n_batches += 1
-            self.metrics.n_out += len(scores)
-            for queued in batch.queued:
-                self.metrics.latencies.add(ended_ns - queued.at_ns)
-            self._deliver(scores)
+            if isinstance(work, Batch):
+                self.n_batches += 1
+                self.metrics.n_out += len(done)
+                for queued in work.queued:
+                    self.metrics.latencies.add(ended_ns - queued.at_ns)
+            self._deliver(done)
 
-    def _build(self) -> Sequence[Scorer]:
+    def _build(self, open_ones: ExitStack) -> Sequence[Scorer]:
         self.device = _device(self._settings.device)
         try:
-            return [spec.build(self.device) for spec in self._specs]
+            return self._built_there(open_ones)
         except RuntimeError as error:  # of torch: there is no room there, for one
             if self._settings.device != "auto" or self.device == "cpu":
                 raise
             _log.warning(_FALLS_BACK, _first_line(error))
         self.device = "cpu"
-        return [spec.build(self.device) for spec in self._specs]
+        open_ones.close()
+        return self._built_there(open_ones)
+
+    def _built_there(self, open_ones: ExitStack) -> Sequence[Scorer]:
+        scorers = []
+        for spec in self._specs:
+            scorer = spec.build(self.device)
+            if isinstance(scorer, Closing):
+                open_ones.callback(scorer.close)
+            scorers.append(scorer)
+        return scorers
 
     def _look(self) -> None:
         for watch in self._watches:

@@ -5,6 +5,7 @@
 The file appears whole at the end; a run that fails or is stopped leaves what was there before.
 """
 
+import logging
 import os
 import sys
 import tempfile
@@ -32,8 +33,12 @@ from mmstream.stages import Stage
 STDOUT: Final = "-"
 N_CAPTIONS: Final = 1_000_000
 """Messages of one recording that are kept until its end."""
+_OF_SCENE: Final = ("scene", "descriptions")
 _SEEING: Final = ("motion", "presence", "person", "face", "person_speaking", "condition")
 _HEARING: Final = ("loud", "alarm", "impact", "avp")
+
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +56,10 @@ def asked(out: str, form: SubtitleFormat | None, *, sounds: bool, scene: bool) -
     """What the options say; standard output is WebVTT unless told otherwise.
 
     Raises:
-        ConfigError: the file's name does not say what it is, or it is a folder.
+        ConfigError: the file's name does not say what it is, or no file can be written there.
     """
-    if not out or Path(out).is_dir():
-        msg = f"--out: {out or 'an empty name'} is no file; allowed: a file, or - for stdout"
+    if fault := _fault(out):
+        msg = f"--out: {fault}; allowed: a file in a folder that exists, or - for standard output"
         raise ConfigError(msg)
     try:
         chosen = form or (SubtitleFormat.WEBVTT if out == STDOUT else format_of(out))
@@ -64,26 +69,51 @@ def asked(out: str, form: SubtitleFormat | None, *, sounds: bool, scene: bool) -
     return Asked(out, chosen, sounds=sounds, scene=scene)
 
 
+def _fault(out: str) -> str | None:
+    """Why nothing can be written there, as far as that is seen before minutes are spent."""
+    folder = Path(out).resolve().parent
+    if not out:
+        return "an empty name"
+    if out == STDOUT:
+        return None
+    if Path(out).is_dir():
+        return f"{out} is a folder"
+    if _is_special(out):
+        return None
+    if not folder.is_dir():
+        return f"{out}: there is no folder {folder}"
+    return None if os.access(folder, os.W_OK) else f"{out}: the folder {folder} is not writable"
+
+
+def _is_special(out: str) -> bool:
+    """A pipe or a device: it is written itself, not replaced."""
+    return Path(out).exists() and not Path(out).is_file()
+
+
 def narrowed(recipe: Configuration, wanted: Asked) -> Configuration:
     """The recipe with no more detectors than the wanted captions rest on.
 
-    Without the scene nobody looks: then nothing says whether who speaks is on screen either.
+    A recipe without captions gets the usual ones. Without the scene nobody looks: then nothing says
+    whether who speaks is on screen either.
+
+    Raises:
+        ConfigError: nothing is wanted, or the recipe has no detector of speech.
     """
     captions = CaptionsSettings() if recipe.captions is False else recipe.captions
+    if captions.speech is not False and recipe.detectors.speech is False:
+        msg = (
+            "captions.speech rests on detectors.speech, which is off; allowed: detectors.speech: {}"
+        )
+        raise ConfigError(msg)
     if captions.speech is False and not (wanted.sounds or wanted.scene):
         msg = "no captions are wanted: captions.speech is false; allowed: --sounds or --scene"
         raise ConfigError(msg)
-    off = [kind for kind in ("sounds", "scene") if not getattr(wanted, kind)]
-    unused = {
-        name: False
-        for kind, names in (("sounds", _HEARING), ("scene", _SEEING))
-        if kind in off
-        for name in names
-    }
+    off = (() if wanted.sounds else ("sounds",)) + (() if wanted.scene else _OF_SCENE)
+    unused = (() if wanted.sounds else _HEARING) + (() if wanted.scene else _SEEING)
     return recipe.model_copy(
         update={
             "captions": captions.model_copy(update=dict.fromkeys(off, False)),
-            "detectors": recipe.detectors.model_copy(update=unused),
+            "detectors": recipe.detectors.model_copy(update=dict.fromkeys(unused, False)),
         }
     )
 
@@ -113,6 +143,8 @@ async def run(
         msg = f"stopped; {wanted.out} is not written"
         raise MmstreamError(msg)
     captions = [one for one in sink.contents(Caption) if one.state == "final" and one.text.strip()]
+    if not captions:
+        _log.warning("%s has no captions: nothing was said, heard or seen", media.url)
     return whole(captions, wanted.form, zero_utc_ns=epoch_ns(media.epoch), voices=False)
 
 
@@ -126,7 +158,7 @@ def write(text: str, out: str) -> None:
     try:
         if out == STDOUT:
             _print(text)
-        elif Path(out).exists() and not Path(out).is_file():  # a pipe, a device
+        elif _is_special(out):
             Path(out).write_text(text, encoding="utf-8")
         else:
             _replace(Path(out), text)

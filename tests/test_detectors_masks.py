@@ -12,7 +12,7 @@ from test_detectors_motion import THIRD, cut, frames_of, textured, with_patch
 
 from mmstream.codecs import image_from_array
 from mmstream.config import load
-from mmstream.detectors.masks import Polygon, greyed, ignored
+from mmstream.detectors.masks import Polygon, blackened, greyed, ignored
 from mmstream.detectors.motion import MotionSettings
 from mmstream.detectors.presence import PresenceSettings
 from mmstream.errors import ConfigError
@@ -116,6 +116,16 @@ def test_what_is_masked_is_as_bright_as_the_rest() -> None:
     assert greyed(luma, ()) is luma
     all_of_a_tiny_one = greyed(luma[:1, :1], (rectangle(0, 0, 0.9, 0.9),))
     assert all_of_a_tiny_one.shape == (1, 1)
+
+
+def test_what_nobody_is_to_see_is_black_with_a_margin_and_the_rest_as_it_was() -> None:
+    picture = np.random.default_rng(0).integers(1, 256, (90, 160, 3), np.uint8)
+    image = image_from_array(picture)
+    np.testing.assert_array_equal(blackened(image, 640, ()), image.rgb())
+    small = blackened(image, 80, (rectangle(0, 0, 0.5, 1),))
+    assert small.shape == (45, 80, 3)
+    assert not small[:, :43].any()  # the edge is ignored, too, and two more
+    np.testing.assert_array_equal(small[:, 43:], image.rgb((80, 45))[:, 43:])
 
 
 @BOTH

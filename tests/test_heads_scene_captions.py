@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from recordings import read_frames
 from streams import ms, started
@@ -79,8 +79,9 @@ def items(
     made: list[HeadItem] = []
     for index in range(round(until_secs * 1000 / HOP_MS)):
         span = Span(ms(index * HOP_MS), ms((index + 1) * HOP_MS))
-        outputs, objects = {}, []
-        for life in lives:
+        outputs: dict[str, Series] = {}
+        objects = []
+        for life in sorted(lives, key=lambda one: one.is_on(span.start_ns)):
             score = 0.9 if life.is_on(span.start_ns) else 0.0
             series = Series(np.array([span.start_ns]), np.array([score], np.float32))
             if life.track is None:
@@ -108,7 +109,8 @@ def texts(told: Sequence[Decided]) -> list[str]:
         ([person(0, 20)], ["A person is in view."]),
         ([person(5, 20)], ["A person is in view."]),
         ([Life("motion", 4, 9), person(5, 20)], ["A person comes into view."]),
-        ([Life("motion", 2, 9), person(8, 20)], ["Something moves.", "A person comes into view."]),
+        ([Life("motion", 3, 9), person(8, 20)], ["Something moves.", "A person comes into view."]),
+        ([Life("motion", 1, 20), person(8, 20)], ["Something moves.", "A person is in view."]),
         ([person(0, 8), Life("presence", 0, 20)], ["A person is in view."]),
         ([person(0, 8), person(0, 8, 2)], ["Two people are in view.", "Nobody is seen any more."]),
         ([person(0, 20), person(0, 20, 2)], ["Two people are in view."]),
@@ -134,7 +136,9 @@ def texts(told: Sequence[Decided]) -> list[str]:
             [person(0, 20), Life("person_speaking", 0, 20)],
             ["A person is in view.", "A person is speaking."],
         ),
-        ([Life("motion", 2, 4)], ["Something moves."]),
+        ([Life("motion", 2, 9)], ["Something moves."]),
+        ([Life("motion", 2, 4)], ["Something moved."]),
+        ([Life("motion", 3, 9), person(5, 20)], ["A person comes into view."]),
         ([Life("camera_blocked", 2, 20)], ["The camera is blocked."]),
         (
             [Life("camera_blocked", 2, 9)],
@@ -148,6 +152,40 @@ def texts(told: Sequence[Decided]) -> list[str]:
 )
 def test_what_is_said_of_a_scene(lives: Sequence[Life], said: Sequence[str]) -> None:
     assert texts(captions(head(), items(lives, 20))) == said
+
+
+def visit(start_secs: float, end_secs: float, track: int) -> list[Life]:
+    """Somebody comes, keeps still for a while and leaves, as the detectors tell it."""
+    return [
+        Life("motion", start_secs, start_secs + 2),
+        Life("presence", start_secs, end_secs),
+        person(start_secs + 1, end_secs - 1, track),
+        Life("motion", end_secs - 2, end_secs),
+    ]
+
+
+def test_each_visit_is_told_of() -> None:
+    lives = [*visit(4, 12, 1), *visit(14.5, 23, 2)]
+    assert (
+        texts(captions(head(), items(lives, 30)))
+        == [
+            "A person comes into view.",
+            "Nobody is seen any more.",
+        ]
+        * 2
+    )
+
+
+@pytest.mark.parametrize("missing", ["motion", "presence"])
+def test_who_is_not_found_has_not_left_unless_all_that_tells_of_one_ended(missing: str) -> None:
+    lives = [one for one in visit(0, 8, 1) if one.label != missing] + [person(10, 20, 2)]
+    assert texts(captions(head(), items(lives, 20))) == ["A person is in view."]
+
+
+def test_what_moved_is_as_sure_as_when_it_was_seen() -> None:
+    (one,) = captions(head(), items([Life("motion", 2, 4)], 9))
+    assert isinstance(one.content, Caption)
+    assert one.content.confidence == 0.9
 
 
 def test_a_sentence_is_final_and_tells_since_when_it_is_so() -> None:
@@ -176,6 +214,24 @@ def test_one_who_is_found_twice_is_counted_once(x: float, text: str) -> None:
     assert texts(captions(head(), pushed)) == [text]
 
 
+def test_parts_of_one_who_is_found_whole_are_no_others() -> None:
+    """As HOG told of one woman at a table: her head, an elbow, and all of her."""
+    boxes = [
+        Box(0.6285, 0.1587, 0.0867, 0.4083),
+        Box(0.5031, 0.0, 0.2063, 0.9672),
+        Box(0.5738, 0.0, 0.0867, 0.4073),
+    ]
+    pushed = []
+    for item in items([person(0, 20, track) for track in range(1, 4)], 10):
+        assert isinstance(item, Scores)
+        found = [
+            Detection("person", item.span.start_ns, "video", "hog", 0.9, box, Path(track))
+            for track, box in enumerate(boxes, start=1)
+        ]
+        pushed.append(replace(item, detections=tuple(found)))
+    assert texts(captions(head(), pushed)) == ["A person is in view."]
+
+
 def test_after_a_stall_nothing_is_known() -> None:
     stage = head()
     assert texts(captions(stage, items([person(0, 20)], 5))) == ["A person is in view."]
@@ -197,6 +253,13 @@ def test_a_captioner_is_told_instead_but_for_a_blocked_camera() -> None:
     assert told[0].content.confidence == 0
 
 
+def test_what_a_captioner_makes_of_a_blocked_camera_is_not_told() -> None:
+    described = [Description(ms(at * 1000), "A cat.", "blip") for at in (1, 12)]
+    described.insert(1, Description(ms(8000), "A black wall.", "blip"))
+    told = captions(head(), items([Life("camera_blocked", 5, 10)], 20, described))
+    assert texts(told) == ["A cat.", "The camera is blocked.", "A cat."]
+
+
 def test_scenes_before_the_start_are_a_mistake() -> None:
     part = SceneCaptionPart(SceneCaptions(), node="home", source="cam")
     (item,) = items([], 0.25, [Description(0, "A cat.", "blip")])
@@ -214,6 +277,7 @@ def lives() -> st.SearchStrategy[list[Life]]:
 
 
 @given(lives())
+@settings(max_examples=40)
 def test_the_same_is_said_each_time_seldom_and_never_twice(scene: list[Life]) -> None:
     pushed = items(scene, 20)
     told = captions(head(), pushed)
@@ -251,8 +315,13 @@ def watched(frames: Sequence[VideoFrame], until_secs: float) -> list[HeadItem]:
 
 
 def test_a_real_recording_is_told_truly(data_dir: pathlib.Path) -> None:
-    """Events.tsv: nobody until 6 s, then somebody walks to the table."""
+    """Events.tsv: somebody at the table from 6 to 19 s, and another one from 23 s on."""
     frames = read_frames(data_dir / "surveillance/one_by_one_person.mp4")
-    (one,) = captions(head(), watched(frames, 10.0))
-    assert texts([one]) == ["A person comes into view."]
-    assert 7 <= one.at_ns / NS_PER_SEC <= 10
+    told = captions(head(), watched(frames, 27.25))
+    assert texts(told) == [
+        "A person comes into view.",
+        "Nobody is seen any more.",
+        "A person comes into view.",
+    ]
+    came, left, next_came = [one.at_ns / NS_PER_SEC for one in told]
+    assert 6 < came < 19 < left < 23 < next_came

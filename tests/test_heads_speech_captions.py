@@ -1,6 +1,7 @@
 """What is said becomes captions: each committed word once, each id ended once."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby, pairwise
 
 import numpy as np
@@ -75,7 +76,19 @@ def told(stage: CaptioningHead, *said: Spoken) -> list[Caption]:
 
 
 def shape(said: Sequence[Caption]) -> list[tuple[str, int, str, int]]:
-    return [(one.state, one.revision, one.text, one.committed) for one in said]
+    return [(one.state, one.revision, one.text, one.steady) for one in said]
+
+
+def test_steady_words_are_told_and_committed_ones_are_steady() -> None:
+
+    steady = replace(spoken("so we go to"), n_steady=2)
+    committed = replace(spoken("so we go to", n_committed=3), n_steady=2)
+    last = spoken("so we went too", last=True)
+    assert shape(told(head(), steady, committed, last)) == [
+        ("partial", 0, "so we go to", 2),
+        ("partial", 1, "so we go to", 3),
+        ("final", 2, "so we went too", 4),
+    ]
 
 
 def test_partials_are_revised_until_the_final() -> None:
@@ -271,14 +284,14 @@ def test_each_word_is_final_once_and_each_id_ends_once(steps: list[Spoken]) -> N
         assert [one.revision for one in versions] == list(range(len(versions)))
         assert [one.state for one in versions[:-1]] == ["partial"] * (len(versions) - 1)
         for before, after in pairwise(versions):
-            assert before.words[: before.committed] == after.words[: before.committed]
-            assert (before.text, before.committed) != (after.text, after.committed) or (
+            assert before.words[: before.steady] == after.words[: before.steady]
+            assert (before.text, before.steady) != (after.text, after.steady) or (
                 after.state == "final"
             )
     for one in said:
         assert one.text == " ".join(word.text for word in one.words)
     for final in finals:
-        assert final.committed == len(final.words)
+        assert final.steady == len(final.words)
 
 
 @given(speeches())

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import wave
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from mmstream.clock import SystemClock
 from mmstream.config import load
 from mmstream.errors import ConfigError, SinkError
 from mmstream.pipelines import caption, replay
-from mmstream.pipelines.configuration import Configuration, find
+from mmstream.pipelines.configuration import CaptionsSettings, Configuration, find
 from mmstream.sinks.subtitle_formats import SubtitleFormat
 from mmstream.sources.media import MediaSettings
 
@@ -25,10 +26,62 @@ def test_the_name_says_the_format() -> None:
     assert given.form is SubtitleFormat.TRANSCRIPT
 
 
-@pytest.mark.parametrize("out", ["", ".", "talk.mp4", "talk"])
-def test_what_cannot_be_written_is_refused(out: str) -> None:
-    with pytest.raises(ConfigError, match=r"--out: .*allowed: "):
+@pytest.mark.parametrize(
+    ("out", "fault"),
+    [
+        ("", "an empty name"),
+        (".", r"\. is a folder"),
+        ("talk.mp4", "the suffix is '.mp4'"),
+        ("talk", "the suffix is none"),
+        ("none/talk.vtt", "none/talk.vtt: there is no folder /.*/none"),
+    ],
+)
+def test_what_cannot_be_written_is_refused(out: str, fault: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^--out: .*{fault}; allowed: "):
         caption.asked(out, None, sounds=True, scene=True)
+
+
+def test_a_folder_that_takes_no_files_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda _path, mode: mode != os.W_OK)  # root may all
+    with pytest.raises(ConfigError, match=r"talk\.vtt: the folder /.* is not writable; allowed: "):
+        caption.asked("talk.vtt", None, sounds=True, scene=True)
+    device = caption.asked("/dev/null", SubtitleFormat.SUBRIP, sounds=True, scene=True)
+    assert device.out == "/dev/null"  # it is written itself
+
+
+def test_a_recipe_without_captions_gets_the_usual_ones_or_says_what_they_rest_on() -> None:
+    wanted = caption.asked("-", None, sounds=True, scene=True)
+    recipe = load(find("surveillance"), Configuration, ("captions=false",))
+    assert caption.narrowed(recipe, wanted).captions == CaptionsSettings()
+    deaf = load(find("surveillance"), Configuration, ("detectors.speech=false",))
+    with pytest.raises(ConfigError, match=r"rests on detectors\.speech, which is off; allowed: "):
+        caption.narrowed(deaf, wanted)
+
+
+def test_without_the_scene_nothing_describes_it_either() -> None:
+    captioner = "captions.descriptions.captioner={weights: nowhere}"
+    recipe = load(find("captioning"), Configuration, (captioner,))
+    wanted = caption.asked("-", None, sounds=True, scene=False)
+    narrow = caption.narrowed(recipe, wanted).captions
+    assert narrow is not False
+    assert (narrow.scene, narrow.descriptions) == (False, False)
+    assert narrow.sounds is not False
+
+
+def test_a_recording_without_captions_is_a_file_without_cues_and_a_word_of_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    quiet = tmp_path / "quiet.wav"
+    with wave.open(str(quiet), "wb") as file:
+        file.setparams((1, 2, 16_000, 0, "NONE", "not compressed"))
+        file.writeframes(bytes(32_000))
+    wanted = caption.asked("-", None, sounds=True, scene=False)
+    media = MediaSettings(url=str(quiet), pace="max")
+    light = ("captions.speech=false", "detectors.speech=false", "detectors.avp=false")
+    recipe = load(find("captioning"), Configuration, light)
+    text = asyncio.run(caption.run(recipe, media, wanted, SystemClock(), lambda _ns: None))
+    assert text == "WEBVTT\n\n"
+    assert f"{quiet} has no captions" in caplog.text
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(

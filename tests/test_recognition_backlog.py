@@ -3,7 +3,7 @@ from hypothesis import strategies as st
 
 from mmstream.media import NS_PER_SEC, Span
 from mmstream.metrics import StageMetrics
-from mmstream.recognition.backlog import MAX_WAITING_NS, Backlog, Job
+from mmstream.recognition.backlog import MAX_WAITING_NS, Backlog, Job, stamped
 
 
 def job(source: str, what: int, *, must: bool = False, secs: int = 1) -> Job[int]:
@@ -41,6 +41,13 @@ def test_the_oldest_is_first_and_a_newer_one_keeps_its_place() -> None:
     waiting, _ = backlog(job("a", 1), job("b", 2), job("a", 3))
     assert taken(waiting, 1) == [3]
     assert taken(waiting, 1) == [2]
+
+
+def test_what_replaces_another_has_waited_as_long() -> None:
+    waiting, _ = backlog(*(stamped(job("a", n), at_ns) for n, at_ns in ((1, 10), (2, 20), (3, 30))))
+    assert waiting.waits_since_ns("a") == 10
+    assert waiting.waits_since_ns("b") is None
+    assert [(one.what, one.put_ns) for one in waiting.take(1)] == [(3, 10)]
 
 
 def test_what_waits_of_a_source_is_forgotten() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmstream.media import Hypothesis, Span, SpokenWord
-from mmstream.recognition.commit import CommitSettings, LocalAgreement, said_before
+from mmstream.recognition.commit import CommitSettings, Evidence, LocalAgreement, said_before
 from mmstream.stages import CommitPolicy
 
 MS = 1_000_000
@@ -15,8 +15,9 @@ POLICIES: tuple[Callable[[], CommitPolicy], ...] = (
     lambda: LocalAgreement(1),
     lambda: LocalAgreement(2),
     lambda: LocalAgreement(3),
-    CommitSettings(evidence_secs=0).build,
-    CommitSettings(evidence_secs=0.25).build,
+    lambda: Evidence(0),
+    lambda: Evidence(0.25),
+    CommitSettings(steady_secs=0.1, commit_secs=0.5).build,
     CommitSettings().build,
 )
 
@@ -85,7 +86,7 @@ def test_a_word_that_never_changes_waits_for_evidence_however_often_it_is_asked(
 ) -> None:
     last_ms = 300 * len(text) + 2_000
     first = said(" ".join(text), 300 * len(text))
-    once, often = CommitSettings().build(), CommitSettings().build()
+    once, often = Evidence(0.75), Evidence(0.75)
     once.push(first)
     often.push(first)
     now_ms = 300 * len(text)
@@ -96,16 +97,50 @@ def test_a_word_that_never_changes_waits_for_evidence_however_often_it_is_asked(
 
 
 def test_what_is_said_again_without_new_sound_is_no_evidence() -> None:
-    policy = CommitSettings(evidence_secs=0.25).build()
+    policy = Evidence(0.25)
     assert {policy.push(said("one two", 650)).n_committed for _ in range(5)} == {0}
     assert policy.push(said("one two", 850)).n_committed == 2
 
 
 def test_a_word_that_changes_holds_those_behind_it() -> None:
-    policy = CommitSettings(evidence_secs=0.75).build()
+    policy = Evidence(0.75)
     policy.push(said("won two three", 900))
     assert policy.push(said("one two three", 1300)).n_committed == 0
     assert policy.push(said("one two three", 1800)).n_committed == 3
+
+
+def test_steady_words_are_held_until_the_whole_was_heard() -> None:
+    policy = CommitSettings(steady_secs=0.25, commit_secs=5).build()
+    policy.push(said("won two", 650))
+    shown = policy.push(said("won two three", 1000))
+    assert (texts(shown.words), shown.n_steady, shown.n_committed) == ("won two three", 2, 0)
+    shown = policy.push(said("one two free", 1200))
+    assert (texts(shown.words), shown.n_steady, shown.n_committed) == ("won two free", 2, 0)
+    last = policy.push(said("one two three", 1500, is_last=True))
+    assert (texts(last.words), last.n_steady, last.n_committed) == ("one two three", 3, 3)
+
+
+def test_what_was_said_long_ago_is_corrected_and_committed() -> None:
+    policy = CommitSettings(steady_secs=0.25, commit_secs=1).build()
+    policy.push(said("won two", 650))
+    policy.push(said("won two", 900))
+    policy.push(said("one two three", 1200))
+    shown = policy.push(said("one two three", 2300))
+    assert (texts(shown.words), shown.n_steady, shown.n_committed) == ("one two three", 3, 3)
+
+
+@given(hypotheses=_revised())
+def test_steady_words_stand_behind_committed_ones(hypotheses: list[Hypothesis]) -> None:
+    policy = CommitSettings(steady_secs=0.1, commit_secs=60).build()
+    held: tuple[str, ...] = ()
+    for hypothesis in hypotheses[:-1]:
+        shown = policy.push(hypothesis)
+        assert shown.n_committed == 0
+        told = tuple(word.text for word in shown.words)
+        assert told[: len(held)] == held
+        held = told[: shown.n_steady]
+    last = policy.push(hypotheses[-1])
+    assert last.words == hypotheses[-1].words
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])

@@ -12,8 +12,8 @@ from mmstream.codecs.pictures import image_from_array
 from mmstream.errors import ScorerError
 from mmstream.media import NS_PER_SEC, Bytes, Hop, Scores, Span, VideoFrame
 from mmstream.models.captioner_settings import CaptionerSettings
-from mmstream.recognition.describer import Describer, SceneCaptioner, masked
-from mmstream.stages import Captioner, Load, Reporting
+from mmstream.recognition.describer import Describer, SceneCaptioner
+from mmstream.stages import Captioner, Closing, Finishing, Load, Reporting
 
 _SCENES = [
     np.kron(np.random.default_rng(i).integers(0, 256, (9, 16, 3), np.uint8), np.ones((10, 10, 1)))
@@ -111,7 +111,7 @@ def test_live_hops_wait_for_nothing_and_only_the_newest_picture_waits() -> None:
     assert _said(describer, [_hop(0, _SCENES[0], live=True)]) == []
     assert captioner.is_at_it.wait(10)
     assert _said(describer, [_hop(1, _SCENES[1], live=True), _hop(2, _SCENES[2], live=True)]) == []
-    assert describer.metrics.dropped == {"partial_dropped": 1}
+    assert describer.metrics.dropped == {"picture_replaced": 1}
     captioner.may_go.set()
     assert describer._beside.wait("door", 10)  # noqa: SLF001 - the condition to wait on
     said = _said(describer, [_hop(3, _SCENES[2], live=True)], Load.INGEST)
@@ -140,11 +140,6 @@ def test_what_is_masked_is_black_and_no_change() -> None:
     describer.close()
 
 
-def test_of_a_source_without_masks_all_is_seen() -> None:
-    frame = _hop(0, _SCENES[0]).frames[0]
-    assert np.array_equal(masked(frame, 640, ()), frame.image.rgb())
-
-
 def test_nothing_said_is_no_description() -> None:
     describer = _describer(_free())
     assert _said(describer, [_hop(0, np.zeros((90, 160, 3), np.uint8))]) == []
@@ -160,11 +155,79 @@ def test_a_source_that_starts_anew_is_described_anew() -> None:
     describer.close()
 
 
-def test_a_captioner_that_fails_stops_the_scorer() -> None:
+def test_a_captioner_that_fails_stops_a_replay() -> None:
     captioner = _free()
     captioner.fails = True
+    describer = _describer(captioner)
     with pytest.raises(ScorerError, match="cannot describe"):
-        _said(_describer(captioner), [_hop(0, _SCENES[0])])
+        _said(describer, [_hop(0, _SCENES[0])])
+    describer.close()
+
+
+def test_beside_a_live_source_descriptions_fail_alone() -> None:
+    captioner = _free()
+    captioner.fails = True
+    describer = _describer(captioner)
+    hops = [_hop(0, _SCENES[0], live=True), _hop(0, _SCENES[1], source="file")]
+    assert _said(describer, hops) == []
+    assert describer._beside.wait("door", 10)  # noqa: SLF001 - the condition to wait on
+    assert _said(describer, [_hop(1, _SCENES[0], live=True)]) == []
+    assert describer.metrics.dropped == {"failed": 2}
+    (problem,) = describer.problems
+    assert problem.endswith("all else goes on: brightness: cannot describe")
+    describer.close()
+
+
+def test_one_that_hangs_is_a_problem_and_one_that_is_slow_is_none() -> None:
+    captioner, clock = _Brightness(), ManualClock()
+    describer = Describer(_settings(), captioner, "cpu", clock)
+    _said(describer, [_hop(0, _SCENES[0], live=True)])
+    assert captioner.is_at_it.wait(10)
+    clock.advance(59)
+    assert list(describer.problems) == []
+    clock.advance(1)
+    (problem,) = describer.problems
+    assert problem == "brightness has been at its pictures for more than 60 s"
+    captioner.may_go.set()
+    describer.close()
+
+
+def test_a_file_waits_but_a_moment_beside_a_live_source() -> None:
+    captioner = _Brightness()
+    describer = _describer(captioner)
+    hops = [_hop(0, _SCENES[0], live=True), _hop(0, _SCENES[1], source="file")]
+    assert _said(describer, hops) == []
+    captioner.may_go.set()
+    assert describer._beside.wait("file", 10)  # noqa: SLF001 - the condition to wait on
+    assert [at for at, _ in _said(describer, [_hop(1, _SCENES[1], source="file")])] == [0]
+    describer.close()
+
+
+def test_the_end_of_a_live_source_waits_for_nothing_and_counts_what_is_lost() -> None:
+    captioner = _Brightness()
+    describer = _describer(captioner)
+    _said(describer, [_hop(0, _SCENES[0], live=True)])
+    assert describer.finish("door", live=True) is None
+    assert describer.metrics.dropped == {"late_result": 1}
+    describer.forget("door")
+    assert describer.metrics.dropped == {"late_result": 1}
+    captioner.may_go.set()
+    describer.close()
+
+
+def test_what_has_come_is_said_at_the_end_and_then_all_is_new() -> None:
+    describer = _describer(_free())
+    _said(describer, [_hop(3, _SCENES[0], live=True)])
+    assert describer._beside.wait("door", 10)  # noqa: SLF001 - the condition to wait on
+    said = describer.finish("door", live=True)
+    assert said is not None
+    assert (said.index, said.span) == (4, Span(2 * NS_PER_SEC, 2 * NS_PER_SEC))
+    assert [one.at_ns for one in said.descriptions] == [3 * NS_PER_SEC // 2]
+    again = _said(describer, [_hop(4, _SCENES[0])])
+    assert [text for _, text in again] == [one.text for one in said.descriptions]
+    assert describer.finish("door", live=False) is None
+    assert describer.finish("nobody", live=True) is None
+    describer.close()
 
 
 def test_weights_that_are_not_there_are_refused_at_the_start() -> None:
@@ -177,4 +240,7 @@ def test_it_gives_no_labels_and_reports() -> None:
     assert _settings().labels == ()
     describer = _describer(_free())
     assert isinstance(describer, Reporting)
+    assert isinstance(describer, Finishing)
+    assert isinstance(describer, Closing)
+    assert describer.problems == ()
     describer.close()

@@ -4,12 +4,12 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import jsonschema
 import pytest
+from full_disks import file_size_limit
 from pydantic import ValidationError
 from sink_messages import alert, caption, event, health, info, published, stats
 
@@ -150,21 +150,6 @@ def test_a_standard_output_that_was_closed_is_said(monkeypatch: pytest.MonkeyPat
 def test_a_full_disk_is_an_error_that_names_the_file() -> None:
     text = lose(JsonlSettings(path="/dev/full"), publish_one)
     assert text == "cannot write to /dev/full: No space left on device"
-
-
-@contextmanager
-def file_size_limit(n_bytes: int) -> Iterator[None]:
-    """Larger files are refused half-way through a write, as by a full disk."""
-    resource = pytest.importorskip("resource")
-    signal = pytest.importorskip("signal")
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        signal.signal(signal.SIGXFSZ, previous)
 
 
 @pytest.mark.parametrize("append", [True, False])

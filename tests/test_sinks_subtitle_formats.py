@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmstream.messages import Caption, iso_utc
+from mmstream.sinks.line_breaks import LINE_COLUMNS, columns
 from mmstream.sinks.subtitle_formats import (
     CUE_LINES,
-    LINE_CHARS,
     MIN_MS,
     Rolling,
     SubtitleFormat,
@@ -131,10 +131,10 @@ def test_a_cue_is_two_short_lines_and_long_enough_to_be_read(talk: Sequence[Capt
     cues = polished([cue for one in talk for cue in cues_of(one, ZERO_NS)])
     for n, cue in enumerate(cues):
         assert len(cue.lines) <= CUE_LINES
-        assert all(len(line) <= LINE_CHARS or " " not in line for line in cue.lines)
+        assert all(columns(line) <= LINE_COLUMNS or " " not in line for line in cue.lines)
         later = [c for c in cues[n + 1 :] if (c.source, c.kind) == (cue.source, cue.kind)]
         is_cut_short = bool(later) and cue.end_ms == later[0].start_ms
-        assert cue.end_ms - cue.start_ms >= max(MIN_MS, 60 * len(cue.text)) or is_cut_short
+        assert cue.end_ms - cue.start_ms >= max(MIN_MS, 60 * columns(cue.text)) or is_cut_short
 
 
 @given(SHOWN, st.sampled_from(SubtitleFormat))
@@ -158,7 +158,7 @@ def test_a_file_of_each_kind_as_it_is_written() -> None:
         caption("not yet", 6000, 7000, state="partial"),
     ]
     assert file_of(talk, SubtitleFormat.WEBVTT) == (
-        "WEBVTT\n\nNOTE Times count from 2026-11-23T10:00:00.000Z\n\n"
+        "WEBVTT\n\n"
         "c1\n00:00:00.500 --> 00:00:01.500\n[dog barking]\n\n"
         "c1\n00:00:01.000 --> 00:00:04.500\n"
         "<i>if a &lt; b &amp; b --&gt; c then it is time to go\nhome</i>\n\n"
@@ -175,6 +175,27 @@ def test_a_file_of_each_kind_as_it_is_written() -> None:
         "[00:00:01] if a < b & b --> c then it is time to go home\n"
         "[00:00:02] (A person enters.)\n"
     )
+
+
+def test_only_a_file_that_grows_says_when_its_zero_was() -> None:
+    talk = [caption("hello")]
+    note = "NOTE Times count from 2026-11-23T10:00:00.000Z\n\n"
+    live = file_of(talk, SubtitleFormat.WEBVTT, live=True)
+    assert live.startswith(f"WEBVTT\n\n{note}c1\n")
+    assert file_of(talk, SubtitleFormat.WEBVTT) == live.replace(note, "")
+    for form in (SubtitleFormat.SUBRIP, SubtitleFormat.TRANSCRIPT):
+        assert file_of(talk, form) == file_of(talk, form, live=True)
+
+
+def test_chinese_is_broken_at_the_width_of_a_screen_and_never_in_the_transcript() -> None:
+    text = "今天天气很好、我们一起去公园散步。" * 5
+    cues = cues_of(caption(text, 0, 8000), ZERO_NS)
+    assert "".join(cue.text for cue in cues) == text
+    assert all(columns(line) <= LINE_COLUMNS for cue in cues for line in cue.lines)
+    assert [len(cue.lines) for cue in cues] == [2, 2, 1]
+    transcript = file_of([caption(text)], SubtitleFormat.TRANSCRIPT)
+    assert "".join(line.partition("] ")[2] for line in transcript.splitlines()) == text
+    assert cues[0].lines[0] in file_of([caption(text)], SubtitleFormat.WEBVTT).splitlines()
 
 
 def test_several_sources_have_voices() -> None:

@@ -5,7 +5,9 @@ import os
 from pathlib import Path
 
 import pytest
+import srt  # type: ignore[import-untyped]  # it has no types
 import webvtt
+from full_disks import file_size_limit
 from pydantic import ValidationError
 from sink_messages import T_NS, caption, event, published
 
@@ -101,6 +103,50 @@ def test_a_full_disk_is_an_error_that_names_the_file(tmp_path: Path) -> None:
     with pytest.raises(SinkError) as caught:
         asyncio.run(sink_of(SubtitlesSettings(path=str(path))).ready(10))
     assert str(caught.value) == f"cannot write to {path}: No space left on device"
+
+
+@pytest.mark.parametrize("suffix", [".vtt", ".srt", ".txt"])
+def test_half_a_cue_is_taken_back(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"talk{suffix}"
+
+    async def session() -> SubtitlesSink:
+        sink = sink_of(SubtitlesSettings(path=str(path)))
+        await sink.publish(published(told("one")))
+        with file_size_limit(path.stat().st_size + 40), pytest.raises(SinkError, match="too large"):
+            await sink.publish(published(told("a cue that the disk takes half of")))
+        await sink.publish(published(told("three")))
+        await sink.close()
+        return sink
+
+    sink = asyncio.run(session())
+    file = path.read_text()
+    match suffix:
+        case ".vtt":
+            texts = [cue.text for cue in webvtt.from_string(file).captions]
+        case ".srt":
+            texts = [cue.content for cue in srt.parse(file)]
+        case _:
+            texts = [line.partition("] ")[2] for line in file.splitlines()]
+    assert texts == ["one", "three"]
+    assert "a cue" not in file
+    assert sink.metrics.dropped == {"write_failed": 1}
+
+
+def test_a_disk_that_was_full_at_first_is_tried_again(tmp_path: Path) -> None:
+    path = tmp_path / "talk.vtt"
+    path.write_text("WEBVTT\n\n00:00.000 --> 00:01.000\nolder\n")
+
+    async def session() -> None:
+        sink = sink_of(SubtitlesSettings(path=str(path)))
+        with file_size_limit(10), pytest.raises(SinkError, match="too large"):
+            await sink.ready(10)
+        assert path.read_bytes() == b""
+        await sink.publish(published(told("one")))
+        await sink.close()
+
+    asyncio.run(session())
+    assert [cue.text for cue in webvtt.read(str(path)).captions] == ["one"]
+    assert len(list(tmp_path.iterdir())) == 2  # the older one and this
 
 
 @pytest.mark.parametrize("path", ["talk.mp4", "talk", "-"])

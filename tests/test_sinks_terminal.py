@@ -226,7 +226,7 @@ def test_the_view_draws_until_closed() -> None:
 
 
 def caption(
-    text: str, state: str = "final", *, name: str = "c1", kind: str = "speech", committed: int = 0
+    text: str, state: str = "final", *, name: str = "c1", kind: str = "speech", steady: int = 0
 ) -> Caption:
     words = tuple(Word(text=w, t_start=1.5, t_end=3, confidence=1) for w in text.split())
     return Caption.model_validate(
@@ -242,7 +242,7 @@ def caption(
             "ts_end": "1970-01-01T00:00:03.000Z",
             "t_end": 3.0,
             "words": words if kind == "speech" else (),
-            "committed": committed,
+            "steady": steady,
             "confidence": 1,
             "language": "en",
         }
@@ -288,9 +288,9 @@ def test_the_view_shows_the_last_two_lines_that_were_said() -> None:
 
 
 def test_words_that_may_change_are_dim() -> None:
-    text = styled(caption("it is is late", "partial", committed=2))
+    text = styled(caption("it is is late", "partial", steady=2))
     assert [(str(span.style), text.plain[span.start : span.end]) for span in text.spans] == [
         ("not bold dim", " is late")
     ]
-    assert not styled(caption("it is late", committed=3)).spans
+    assert not styled(caption("it is late", steady=3)).spans
     assert str(styled(caption("[bell]", "partial", kind="sound")).style) == "cyan"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -94,6 +95,24 @@ def test_a_live_batch_takes_no_hops_of_files() -> None:
     queue.put(hop(0, source="b"), 2, live=True)
     assert taken(queue.take(2)) == [("a", 0), ("b", 0)]
     assert taken(queue.take(2)) == [("file", 0)]
+
+
+def test_live_batches_and_hops_of_files_take_turns() -> None:
+    queue, _ = backlog()
+    for index in range(9):
+        queue.put(hop(index, source="file"), index, live=False)
+    for index in range(3):
+        queue.put(hop(index), 10 + index, live=True)
+    assert [taken(queue.take(13)) for _ in range(3)] == [
+        [("cam", 0), ("cam", 1), ("cam", 2)],
+        [("file", 0)],
+        [("file", 1)],
+    ]
+    queue.put(hop(3), 14, live=True)
+    queue.put(hop(4), 14, live=True)
+    assert taken(queue.take(14)) == [("cam", 3), ("cam", 4)]
+    queue.put(hop(5), 15, live=True)
+    assert [taken(queue.take(15)) for _ in range(2)] == [[("file", 2)], [("cam", 5)]]
 
 
 @given(
@@ -419,6 +438,62 @@ def test_what_scorers_have_left_of_a_source_that_ends_is_delivered_once() -> Non
     )
     assert [one.text for one in last.texts] == ["cam live"]
     assert worker.metrics.n_in == worker.metrics.n_out == 1
+
+
+class Owning(Answering):
+    """A scorer with a thread of its own, as it were."""
+
+    closed: ClassVar[list[str]] = []
+
+    def close(self) -> None:
+        self.closed.append("closed")
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_scorers_own_is_let_go_when_the_worker_ends(*, fails: bool) -> None:
+    def answer(hops: Sequence[Hop]) -> Sequence[Scores]:
+        return () if fails else [Scores(one.source, one.index, one.span) for one in hops]
+
+    Owning.closed.clear()
+    delivered = Delivered()
+    worker = Worker([Owning(answer)], WorkerSettings(), SystemClock(), delivered)
+    with running(worker) as errors:
+        worker.submit(hop(0), live=True)
+        if not fails:
+            delivered.wait(1)
+            assert Owning.closed == []
+    assert len(errors) == fails
+    assert Owning.closed == ["closed"]
+
+
+def test_what_was_built_before_one_that_cannot_be_is_let_go() -> None:
+    class Missing:
+        labels = ()
+
+        def build(self, device: str) -> Scorer:
+            msg = f"no weights for {device}"
+            raise ScorerError(msg)
+
+    Owning.closed.clear()
+    specs: list[ScorerSpec] = [Owning(lambda _: ()), Missing()]
+    with running(Worker(specs, WorkerSettings(), SystemClock(), Delivered())) as errors:
+        pass
+    assert len(errors) == 1
+    assert Owning.closed == ["closed"]
+
+
+def test_a_problem_is_told_when_it_shows_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    class Ailing(Choosy):
+        def finish(self, source: str, *, live: bool) -> Scores | None:
+            self.problems = ("bell: torn", f"{source} {live}")
+            return None
+
+    delivered = Delivered()
+    worker = Worker([Ailing()], WorkerSettings(), SystemClock(), delivered)
+    with running(worker):
+        worker.finish(Ending("cam", 0, 0, live=True))
+        delivered.wait(1)
+    assert "passed over: cam True" in caplog.messages
 
 
 def test_what_several_scorers_say_is_merged() -> None:

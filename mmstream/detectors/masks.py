@@ -7,7 +7,8 @@
             - [[0, 0], [0.3, 0], [0.3, 0.1], [0, 0.1]]    # fractions from the top left corner
 
 What is masked is grey, as bright as the rest is on average, before anything is measured: it is
-never in front of anything, and what happens in it does not touch what is measured beside it.
+never in front of anything, and what happens in it does not touch what is measured beside it. In
+pictures for people and for captioners it is black, and a little more than it.
 """
 
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, Field
 
-from mmstream.media import Bytes, read_only
+from mmstream.media import Bytes, Image, read_only
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Point = tuple[Fraction, Fraction]
@@ -29,6 +30,8 @@ Polygon = Annotated[tuple[Point, ...], Field(min_length=3)]
 
 _COARSE: Final = (90, 160)
 _SUB_PIXEL_BITS: Final = 8
+_MARGIN: Final = 2
+"""Pixels around what is black that are black too: scaling mixes neighbours."""
 _KEPT: Final = 64
 """Rasters kept: one per source, detector and size of picture."""
 
@@ -77,3 +80,19 @@ def greyed(luma: Bytes, polygons: tuple[Polygon, ...]) -> Bytes:
     grey = luma.copy()
     grey[hidden] = round(seen)
     return grey
+
+
+def blackened(image: Image, max_width: int, polygons: tuple[Polygon, ...]) -> Bytes:
+    """[h, w, 3], at most `max_width` pixels wide and in its shape: black where it is ignored."""
+    width = min(max_width, image.width)
+    height = max(1, round(image.height * width / image.width))
+    picture = image.rgb((width, height))
+    if not polygons:
+        return picture
+    hidden = ignored(polygons, height, width).copy()
+    for _ in range(_MARGIN):
+        hidden[1:] |= hidden[:-1].copy()
+        hidden[:-1] |= hidden[1:].copy()
+        hidden[:, 1:] |= hidden[:, :-1].copy()
+        hidden[:, :-1] |= hidden[:, 1:].copy()
+    return np.where(hidden[:, :, None], np.uint8(0), picture)

@@ -38,7 +38,7 @@ class Draft:
     text: str
     span: Span
     words: Sequence[SpokenWord] = ()
-    n_committed: int = 0
+    n_steady: int = 0
     confidence: float = 0.0
     language: str = ENGLISH
     on_screen: bool | None = None
@@ -58,7 +58,7 @@ class Draft:
             ts_end=iso_utc(end_ns),
             t_end=epoch_secs(end_ns),
             words=tuple(_told(word, utc_offset_ns) for word in self.words),
-            committed=self.n_committed,
+            steady=self.n_steady,
             confidence=round(self.confidence, 4),
             language=self.language,
             on_screen=self.on_screen,

@@ -1,7 +1,8 @@
 """What is seen -> a short true sentence when it changes; a captioner's sentences where one looks.
 
 Detectors' words are few, so the sentences are, too (`mmstream.heads.scene_state`). As soon as a
-captioner has said something of the source, only a blocked camera is told of besides.
+captioner has said something of the source, only a blocked camera is told of besides; what it makes
+of a blocked one is not told.
 """
 
 from collections.abc import Sequence
@@ -35,7 +36,7 @@ class SceneCaptionPart:
         self._state = SceneState(settings)
         self._said_ns: int | None = None
         self._described: str | None = None
-        """What a captioner said last."""
+        """What a captioner said last; empty: that is no longer what is shown."""
 
     def push(self, item: HeadItem, events: Sequence[Decided]) -> Sequence[Decided]:
         """Take what is seen; give the sentence that follows, if any.
@@ -70,11 +71,13 @@ class SceneCaptionPart:
         if said is None or (self._described is not None and said.text != BLOCKED):
             return []
         self._said_ns = now_ns
+        if self._described is not None:
+            self._described = ""
         return [self._caption(said, now_ns)]
 
     def _describe(self, one: Description) -> list[Decided]:
         text = " ".join(one.text.split())
-        if not text or text == self._described:
+        if not text or text == self._described or self._state.is_blocked:
             return []
         self._described = text
         return [self._caption(Sentence(text, one.at_ns, 0.0), one.at_ns, by=one.detector)]

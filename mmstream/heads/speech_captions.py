@@ -35,7 +35,7 @@ class _Open:
     revision: int = 0
     """The next one of the open caption; 0: nothing of it was shown."""
     shown: tuple[str, int] | None = None
-    """Text and number of committed words that it was last shown with."""
+    """Text and number of steady words that it was last shown with."""
     span: Span | None = None
     """That it was last shown with."""
 
@@ -119,13 +119,18 @@ class SpeechCaptions:
     def _revise(self, now: _Open) -> list[Decided]:
         """A partial, if it says something else than before."""
         text = joined(now.spoken.words[now.n_done :])
-        says = (text, max(0, now.spoken.n_committed - now.n_done))
+        says = (text, self._n_steady(now))
         if says == (now.shown or ("", 0)):
             return []
         partial = self._caption(now, len(now.spoken.words), is_final=False)
         now.shown = says
         now.revision += 1
         return [partial]
+
+    @staticmethod
+    def _n_steady(now: _Open) -> int:
+        """How many words of the open caption stay as they are until it is final."""
+        return max(0, max(now.spoken.n_committed, now.spoken.n_steady) - now.n_done)
 
     def _caption(self, now: _Open, end: int, *, is_final: bool) -> Decided:
         if self._utc_offset_ns is None:
@@ -135,7 +140,6 @@ class SpeechCaptions:
         if words:
             now.span = Span(words[0].span.start_ns, max(word.span.end_ns for word in words))
         span = now.span or now.spoken.span
-        n_committed = max(0, now.spoken.n_committed - now.n_done)
         start_utc_ns = self._utc_offset_ns + now.start_ns
         draft = Draft(
             id=caption_id(self._node, self._source, "speech", start_utc_ns, number=now.number),
@@ -145,7 +149,7 @@ class SpeechCaptions:
             text=joined(words),
             span=span,
             words=words,
-            n_committed=len(words) if is_final else n_committed,
+            n_steady=len(words) if is_final else self._n_steady(now),
             confidence=sum(word.confidence for word in words) / max(1, len(words)),
             language=now.spoken.language,
             on_screen=self._sight.on_screen(span),

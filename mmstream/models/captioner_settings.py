@@ -1,6 +1,6 @@
 """Captioners of the transformers library: which folder or hub repository, and what it is asked.
 
-    captioner: {weights: Salesforce/blip-image-captioning-base}
+    captioner: {weights: HuggingFaceTB/SmolVLM2-256M-Video-Instruct}
     captioner: {weights: /srv/models/florence-2, prompt: <DETAILED_CAPTION>}
 
 Only settings are here: the library takes seconds to import.

@@ -25,8 +25,9 @@ from mmstream.models import checkpoint
 from mmstream.models.avp_batches import Batches
 from mmstream.models.content import read_bytes
 from mmstream.models.mmt import Inputs, Mmt, MmtSettings, rebuilt
+from mmstream.models.mmt_shapes import sight_of, sound_of
 from mmstream.models.mmt_spec import Column, MmtSpec
-from mmstream.models.mmt_windows import MmtStream, MmtWindow, sight_of, sound_of
+from mmstream.models.mmt_windows import MmtStream, MmtWindow
 from mmstream.models.pretrained import PretrainedText
 from mmstream.models.text import WordPieces
 from mmstream.models.tokens import Tokens
@@ -255,8 +256,13 @@ class _Judge:
         return torch.stack([by_task[one.task][:, one.place] for one in self._columns], dim=1)
 
     def _inputs(self, windows: Sequence[MmtWindow]) -> Inputs:
-        frames, frames_present = sound_of(windows, self._feature) if self._feature else (None, None)
-        images, images_present, at_secs = sight_of(windows)
+        frames, frames_present = None, None
+        if self._feature is not None:
+            sounds, heard = [one.samples for one in windows], [one.heard for one in windows]
+            frames, frames_present = sound_of(sounds, heard, self._feature)
+        images, images_present, at_secs = sight_of(
+            [one.pictures for one in windows], [one.at_secs for one in windows]
+        )
         texts, words = [window.text for window in windows], None
         if self._pieces is not None and self._model.settings.text is not None and any(texts):
             words = self._pieces.encode(texts, n_longest=self._model.settings.text.n_longest)

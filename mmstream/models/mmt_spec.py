@@ -13,6 +13,7 @@ answers them besides tells its classes, one that does nothing else is refused.
 import re
 from collections import Counter
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
@@ -67,7 +68,7 @@ class MmtSpec(Settings):
     @model_validator(mode="after")
     def _check_known(self) -> Self:
         try:
-            card = self._card()
+            card = self.card
         except ScorerError as error:
             raise ValueError(str(error)) from None
         known = [column.label for column in card.columns]
@@ -104,7 +105,7 @@ class MmtSpec(Settings):
         Raises:
             ScorerError: there is no such checkpoint.
         """
-        return self._card().identity.rate_hz
+        return self.card.identity.rate_hz
 
     @property
     def task(self) -> str:
@@ -113,7 +114,7 @@ class MmtSpec(Settings):
         Raises:
             ScorerError: there is no such checkpoint.
         """
-        return self._card().identity.task
+        return self.card.identity.task
 
     @property
     def columns(self) -> tuple["Column", ...]:
@@ -122,7 +123,7 @@ class MmtSpec(Settings):
         Raises:
             ScorerError: there is no such checkpoint.
         """
-        every = {column.label: column for column in self._card().columns}
+        every = {column.label: column for column in self.card.columns}
         return tuple(every[name] for name in (every if self.events is None else self.events))
 
     @property
@@ -132,7 +133,7 @@ class MmtSpec(Settings):
         Raises:
             ScorerError: there is no such checkpoint.
         """
-        modalities = self._card().settings.fusion.modalities
+        modalities = self.card.settings.fusion.modalities
         kind: Modality | Literal["av"] = modalities[0] if len(modalities) == 1 else "av"
         return tuple(Label(column.label, kind, self.name) for column in self.columns)
 
@@ -147,10 +148,16 @@ class MmtSpec(Settings):
 
         return mmt_scorer(self, device)
 
-    def _card(self) -> "_Card":
+    @cached_property
+    def card(self) -> "Card":
+        """What its config.json says, read once: when the configuration is checked.
+
+        Raises:
+            ScorerError: there is none, it is of something else, or it tells no classes.
+        """
         path = self.folder / CONFIG
         try:
-            card = _Card.model_validate_json(path.read_bytes())
+            card = Card.model_validate_json(path.read_bytes())
         except OSError as error:
             allowed = "allowed: a folder that `mmstream train` wrote"
             msg = f"{path}: cannot be read: {error.strerror}; {allowed}"
@@ -200,7 +207,7 @@ class _Model(BaseModel):
     heads: Mapping[str, _Head]
 
 
-class _Card(BaseModel):
+class Card(BaseModel):
     """What of config.json is needed before the weights are; the rest is `checkpoint.read`'s."""
 
     identity: _Identity

@@ -1,36 +1,27 @@
-"""Hops and committed words -> windows -> what the three-modality Transformer takes.
+"""Hops and committed words -> windows of sound, sight and words, as training makes examples.
 
-A window ends with a hop. It is made as training makes an example of the same span of a recording
-(`mmstream.training.recordings`, `mmstream.training.batches`): what was not heard is masked, the
-first picture of each 1 / fps of the window is kept, frames are counted from its start.
+A window ends with a hop, and is what `mmstream.training.recordings` keeps of the same span: what
+was not heard is masked, the first picture of each 1 / fps of the window is kept.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from mmstream.features.audio import Feature
-from mmstream.features.video import small_luma
 from mmstream.media import (
     NS_PER_SEC,
     Bytes,
     Floats,
     Hop,
-    Image,
     Modality,
     Span,
     TimedText,
     ns_to_samples,
 )
+from mmstream.models.mmt_shapes import picture_of, slot_of
 from mmstream.models.mmt_spec import MmtPictures
-
-_EARLY_NS: Final = NS_PER_SEC // 1_000
-"""Containers round the instants of pictures to as much; as in `mmstream.training.recordings`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,9 +72,8 @@ class MmtStream:
         if "audio" in self._modalities and hop.heard.any():
             self._hops.append(_Sound(hop.span, hop.rate_hz, hop.samples, hop.heard))
         if "video" in self._modalities:
-            self._pictures += [
-                _Picture(frame.start_ns, _small(frame.image, self._seen)) for frame in hop.frames
-            ]
+            for frame in hop.frames:
+                self._pictures.append(_Picture(frame.start_ns, picture_of(frame.image, self._seen)))
         if "text" in self._modalities:
             self._words += words
         start_ns = max(self._since_ns, self._end_ns - self._window_ns)
@@ -124,8 +114,7 @@ class MmtStream:
         """The first picture in each 1 / fps of the span."""
         first: dict[int, _Picture] = {}
         for one in self._pictures:
-            since_ns = one.at_ns - span.start_ns
-            first.setdefault((since_ns + _EARLY_NS) * self._seen.fps // NS_PER_SEC, one)
+            first.setdefault(slot_of(one.at_ns - span.start_ns, self._seen), one)
         return list(first.values())
 
     def _text(self, span: Span) -> str:
@@ -155,46 +144,3 @@ class _Picture:
     at_ns: int
     pixels: Bytes
     """[height, width, 1 or 3]."""
-
-
-def sound_of(
-    windows: Sequence[MmtWindow], feature: Feature
-) -> tuple[Tensor, Tensor] | tuple[None, None]:
-    """Frames [b, t, f] and whether all of each was heard [b, t]; None: no window has sound."""
-    if not any(window.samples.size for window in windows):
-        return None, None
-    sounds, there = _padded([window.samples for window in windows])
-    heard = there & _padded([window.heard for window in windows])[0]
-    front = feature.settings
-    if heard.shape[1] < front.n_window:
-        return feature(sounds), heard[:, :0]
-    return feature(sounds), heard.unfold(1, front.n_window, front.n_hop).all(dim=2)
-
-
-def sight_of(
-    windows: Sequence[MmtWindow],
-) -> tuple[Tensor, Tensor, Tensor] | tuple[None, None, None]:
-    """Pictures [b, t, c, h, w], whether they are there [b, t], and when, s [b, t]."""
-    if not any(len(window.pictures) for window in windows):
-        return None, None, None
-    pictures, present = _padded([window.pictures for window in windows])
-    at_secs, _ = _padded([window.at_secs for window in windows])
-    return pictures.permute(0, 1, 4, 2, 3), present, at_secs
-
-
-def _padded(arrays: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
-    """[b, n, ...] with zeros behind, and which of [b, n] are no padding."""
-    n_most, first = max(map(len, arrays)), arrays[0]
-    whole = np.zeros((len(arrays), n_most, *first.shape[1:]), first.dtype)
-    present = np.zeros((len(arrays), n_most), np.bool_)
-    for row, array in enumerate(arrays):
-        whole[row, : len(array)] = array
-        present[row, : len(array)] = True
-    return torch.from_numpy(whole), torch.from_numpy(present)
-
-
-def _small(image: Image, settings: MmtPictures) -> Bytes:
-    """[height, width, 1 or 3], scaled down by averaging."""
-    if settings.colour == "rgb":
-        return image.rgb((settings.width, settings.height))
-    return small_luma(image, width=settings.width, height=settings.height)[..., None]

@@ -1,7 +1,8 @@
 """What waits for the thread beside the worker, and what goes when that is too slow. Pure.
 
 Work is of two kinds. Of what *may be passed over* (a hypothesis of an utterance that goes on, a
-picture to describe) only the latest of each source waits: `partial_dropped` counts the others.
+picture to describe) only the latest of each source waits; the others are counted
+(`partial_dropped`, `picture_replaced`).
 What *must be done* (the last hypothesis of an utterance: the words that stay) waits its turn, for
 no hurry of the newer: a caption may come late, but it comes.
 
@@ -35,8 +36,10 @@ class Job(Generic[T]):
     span: Span
     """Of the media that it is about; what else is about the same is not new."""
     must_be_done: bool = False
+    replaced_as: str = "partial_dropped"
+    """What it is counted as when a newer one takes its place."""
     put_ns: int = 0
-    """When it was put there, monotonic."""
+    """When it was put there, or what it took the place of, monotonic."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +65,19 @@ class Backlog(Generic[T]):
         """Whether something of the source waits."""
         return bool(self._queues.get(source))
 
+    def waits_since_ns(self, source: str) -> int | None:
+        """Since when the oldest of the source waits; None: nothing does."""
+        queue = self._queues.get(source)
+        return queue[0].job.put_ns if queue else None
+
     def put(self, job: Job[T]) -> Sequence[Job[T]]:
         """Let it wait, in the place of one that may be passed over; give those given up for it."""
         queue = self._queues.setdefault(job.source, deque())
         turn, self._n_put = self._n_put, self._n_put + 1
         if queue and not queue[-1].job.must_be_done:
-            turn = queue.pop().turn
-            self._metrics.drop("partial_dropped")
+            before = queue.pop()
+            turn, job = before.turn, replace(job, put_ns=before.job.put_ns)
+            self._metrics.drop(before.job.replaced_as)
         queue.append(_Waiting(turn, job))
         return self._given_up(queue) if job.must_be_done else ()
 

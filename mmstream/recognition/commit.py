@@ -2,10 +2,14 @@
 
 A recogniser revises its last words as more is heard; a caption that changes under the reader's
 eyes cannot be read. A policy gives up words one by one, in order, and takes none back.
+
+Two of them work together (`Settling`): words become steady soon, so that what is shown stands
+still, and are committed much later or at the end of the utterance, for then the recogniser has
+heard the whole of it and knows better (docs/captioning.md has what that is worth).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final, Protocol
 
@@ -27,15 +31,17 @@ _MOST_APART: Final = 2.0
 
 
 class CommitSettings(Settings):
-    """How certain a word must be before it stays; the spec of `Evidence`."""
+    """How certain a word must be before it stays; the spec of `Settling`."""
 
-    evidence_secs: float = Field(default=0.75, ge=0, le=10)
-    """Seconds of sound that must speak for a word, as `Evidence` counts them. More: later, and
-    fewer words that turn out wrong; see docs/captioning.md for the curve."""
+    steady_secs: float = Field(default=0.75, ge=0, le=10)
+    """Seconds of sound that must speak for a word, as `Evidence` counts them, before it is
+    shown for good. More: later, and fewer that turn out wrong; see docs/captioning.md."""
+    commit_secs: float = Field(default=5.0, ge=0, le=60)
+    """The same, before nothing changes it any more, unless the utterance ends sooner."""
 
     def build(self) -> CommitPolicy:
         """A new policy, for one utterance."""
-        return Evidence(self.evidence_secs)
+        return Settling(Evidence(self.steady_secs), Evidence(self.commit_secs))
 
 
 class _Certain(Protocol):
@@ -98,6 +104,26 @@ class Evidence(_Committing):
     def __init__(self, evidence_secs: float) -> None:
         """Seconds that must speak for a word; 0 or more."""
         super().__init__(_Weighing(evidence_secs))
+
+
+class Settling:
+    """Words are steady once `steady` would commit them, and committed once `final` does."""
+
+    def __init__(self, steady: CommitPolicy, final: CommitPolicy) -> None:
+        """Two policies of one utterance, the second of them the more careful."""
+        self._steady = steady
+        self._final = final
+
+    def push(self, hypothesis: Hypothesis) -> Spoken:
+        """What is committed, then what is shown behind it; at the last all is as it says."""
+        final, shown = self._final.push(hypothesis), self._steady.push(hypothesis)
+        if hypothesis.is_last:
+            return replace(final, n_steady=len(final.words))
+        committed = final.words[: final.n_committed]
+        n_said = said_before(committed, shown.words)
+        words = (*committed, *_after(committed, shown.words[n_said:]))
+        n_steady = len(committed) + max(0, shown.n_committed - n_said)
+        return replace(final, words=words, n_steady=n_steady)
 
 
 @dataclass(slots=True)

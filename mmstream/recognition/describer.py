@@ -4,7 +4,12 @@
     Scores.descriptions <- with the source's next hop <------------------------------+
 
 The worker only picks and shrinks. For hops of sources that are not live it waits for the sentence,
-so that a replay says the same each time.
+so that a replay says the same each time; beside a live source only so long that this one is not
+scored late for it, and the sentence may come some hops later. For live sources nothing is waited
+for, at their end neither: a description that comes after it is nobody's.
+
+A captioner that fails stops a replay. Where a live source is there, descriptions fail alone and it
+is built again after a pause (`mmstream.recognition.beside`).
 """
 
 from collections.abc import Sequence
@@ -12,12 +17,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
-import numpy as np
 from pydantic import Field
 
 from mmstream.clock import Clock, SystemClock
 from mmstream.config import Settings
-from mmstream.detectors.masks import Masks, MasksBySource, Polygon, greyed, ignored
+from mmstream.detectors.masks import Masks, MasksBySource, blackened, greyed
 from mmstream.media import Bytes, Description, Hop, Label, Scores, Span, VideoFrame, secs_to_ns
 from mmstream.metrics import StageMetrics
 from mmstream.models.captioner_settings import CaptionerSettings
@@ -27,8 +31,10 @@ from mmstream.recognition.changes import Changes
 from mmstream.stages import Captioner, CaptionerSpec, Load, Scorer
 
 NAME: Final = "describer"
-_MARGIN: Final = 2
-"""Pixels around a mask that are painted too: scaling mixes neighbours."""
+_BESIDE_LIVE_SECS: Final = 0.4
+"""How long a file's hop waits for its sentence beside a live source: that one's hops are degraded
+when they are half a second old (`WorkerSettings.stale_secs`)."""
+_HANGS_SECS: Final = 60.0
 
 
 class SceneCaptioner(Settings):
@@ -73,6 +79,9 @@ class _State:
     changes: Changes = field(default_factory=Changes)
     picked_ns: int | None = None
     said: str = ""
+    is_live: bool = False
+    index: int = 0
+    end_ns: int = 0
 
 
 class _Describing:
@@ -92,7 +101,7 @@ class _Describing:
 
 
 class Describer:
-    """Hops -> what is seen in a few of their pictures (`Scorer`, `Reporting`)."""
+    """Hops -> what is seen in a few of their pictures (`Scorer`, `Finishing`, `Reporting`)."""
 
     def __init__(
         self,
@@ -108,28 +117,55 @@ class Describer:
         """
         self.metrics = StageMetrics(NAME)
         """`n_in` counts the pictures that are to be described, `n_out` the sentences. Dropped:
-        `partial_dropped` for a newer picture, `late_result` when its source is gone,
-        `said_before`, `empty`. Latencies: from the picture's being picked."""
-        self.problems: Sequence[str] = ()
-        """None: a captioner that fails stops the scorer."""
+        `picture_replaced` by a newer one of its source while it waited, `late_result` when its
+        source had ended or stalled, `failed` with the captioner, `empty` where it said nothing,
+        `said_before` where it said the same as last. Latencies: from a picture's being picked, or
+        that of the one it took the place of."""
         self._settings = settings
         self._name = captioner.name
         self._states: dict[str, _State] = {}
         build = partial(_built, captioner, device)
         self._beside: Beside[_Picture, str] = Beside(NAME, build, self.metrics, clock)
 
+    @property
+    def problems(self) -> Sequence[str]:
+        """That nothing is described just now; one that is only slow is seen in `metrics`."""
+        if (failure := self._beside.failure) is not None:
+            return (f"no descriptions until it works again, all else goes on: {failure}",)
+        if self._beside.busy_secs >= _HANGS_SECS:
+            return (f"{self._name} has been at its pictures for more than {_HANGS_SECS:.0f} s",)
+        return ()
+
     def score(self, hops: Sequence[Hop], so_far: Sequence[Scores], load: Load) -> Sequence[Scores]:  # noqa: ARG002 - pictures are looked at anew
         """As `Scorer.score`; under `Load.INGEST` no picture is looked at.
 
         Raises:
-            ScorerError: the captioner has failed.
+            ScorerError: the captioner has failed and no source is live.
         """
         return [self._score(hop, load) for hop in hops]
 
+    def finish(self, source: str, *, live: bool) -> Scores | None:
+        """What has come since the last hop. The next picture, if any, is described anew.
+
+        Raises:
+            ScorerError: the captioner has failed and no source is live.
+        """
+        state = self._states.get(source)
+        if state is None:
+            return None
+        if not live:
+            self._wait(source)
+        said = self._collect(source, state)
+        self.forget(source)
+        if not said:
+            return None
+        at = Span(state.end_ns, state.end_ns)
+        return Scores(source, state.index + 1, at, descriptions=tuple(said))
+
     def forget(self, source: str) -> None:
         """The source ended or started anew."""
-        self._states.pop(source, None)
-        self._beside.forget(source)
+        if self._states.pop(source, None) is not None:
+            self._beside.forget(source)
 
     def close(self) -> None:
         """Let the thread end."""
@@ -137,6 +173,7 @@ class Describer:
 
     def _score(self, hop: Hop, load: Load) -> Scores:
         state = self._states.setdefault(hop.source, _State())
+        state.is_live, state.index, state.end_ns = hop.live, hop.index, hop.span.end_ns
         if hop.gap_before:
             state.changes.interrupt()
         said: list[Description] = []
@@ -146,10 +183,15 @@ class Describer:
                     continue
                 self._put(hop, frame)
                 if not hop.live:
-                    self._beside.wait(hop.source)
+                    self._wait(hop.source)
                     said += self._collect(hop.source, state)
         said += self._collect(hop.source, state)
         return Scores(hop.source, hop.index, hop.span, descriptions=tuple(said))
+
+    def _wait(self, source: str) -> None:
+        """For all sentences about a file; beside a live source for a moment only."""
+        has_live = any(state.is_live for state in self._states.values())
+        self._beside.wait(source, _BESIDE_LIVE_SECS if has_live else None)
 
     def _is_due(self, frame: VideoFrame, state: _State) -> bool:
         """Whether to describe this picture; then others are compared with it."""
@@ -167,14 +209,18 @@ class Describer:
 
     def _put(self, hop: Hop, frame: VideoFrame) -> None:
         polygons = self._settings.masks.get(hop.source, ())
-        picture = _Picture(frame.start_ns, masked(frame, self._settings.width, polygons))
+        pixels = blackened(frame.image, self._settings.width, polygons)
+        picture = _Picture(frame.start_ns, pixels)
         # No length: there is no sound that it could keep up with.
-        self._beside.put(Job(hop.source, picture, Span(frame.start_ns, frame.start_ns)))
+        span = Span(frame.start_ns, frame.start_ns)
+        self._beside.put(Job(hop.source, picture, span, replaced_as="picture_replaced"))
 
     def _collect(self, source: str, state: _State) -> Sequence[Description]:
         said: list[Description] = []
         for answer in self._beside.collect(source):
             text = answer.result
+            if text is None:
+                continue  # it was given up, and counted
             if not text:
                 self.metrics.drop("empty")
             elif text == state.said:
@@ -183,23 +229,6 @@ class Describer:
                 state.said = text
                 said.append(Description(answer.job.what.at_ns, text, self._name))
         return said
-
-
-def masked(frame: VideoFrame, max_width: int, polygons: tuple[Polygon, ...]) -> Bytes:
-    """[h, w, 3]: the picture at most `max_width` wide, black where nobody is to see anything."""
-    image = frame.image
-    width = min(max_width, image.width)
-    height = max(1, round(image.height * width / image.width))
-    picture = image.rgb((width, height))
-    if not polygons:
-        return picture
-    hidden = ignored(polygons, height, width).copy()
-    for _ in range(_MARGIN):
-        hidden[1:] |= hidden[:-1].copy()
-        hidden[:-1] |= hidden[1:].copy()
-        hidden[:, 1:] |= hidden[:, :-1].copy()
-        hidden[:, :-1] |= hidden[:, 1:].copy()
-    return np.where(hidden[:, :, None], np.uint8(0), picture)
 
 
 def _built(captioner: CaptionerSpec, device: str) -> Craft[_Picture, str]:

@@ -1,14 +1,18 @@
 """pocketsphinx 5 in a process of its own, since it holds the interpreter's lock for up to 650 ms.
 
-Its answers depend on the level of each cepstral coefficient. Here each utterance begins anew with
-the mean of its own first half second, and again with that of its first second: a word error rate
-of 38 % on 18 recordings, against 50 % with pocketsphinx' constant and 36.5 % where the whole file
-is known beforehand. A decoder keeps a little of what it heard (its scorer's best Gaussians), so the
-same sound says the same from the start of a source on, not utterance by utterance.
+Its answers depend on the level of each cepstral coefficient. An utterance begins with that of those
+before it; the first one of a source with that of its own beginning, and anew as more of it is
+heard. When it is over its own level is known, and it is heard once more with that, unless it is
+long. docs/results.md has the error rates.
+
+A decoder keeps a little of what it heard (its scorer's best Gaussians), so the same utterance may
+say otherwise later in a source; the same source from its start on, cut into the same takes, said
+the same in all tests.
 """
 
 import logging
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -23,8 +27,14 @@ from mmstream.recognition.spawned import ChildLostError, Spawned, serve
 _LOG = logging.getLogger(__name__)
 _RATE_HZ: Final = 16_000
 _FRAME_NS: Final = NS_PER_SEC // 100
-_LEVELLED_AT: Final = (_RATE_HZ // 2, _RATE_HZ)
-"""After so many samples of an utterance it is begun anew with what they say of the level."""
+_LEVELLED_AT: Final = (_RATE_HZ // 2, _RATE_HZ, 2 * _RATE_HZ, 4 * _RATE_HZ)
+"""After so many samples of a first utterance it is begun anew with what they say of the level."""
+_KNOWN: Final = 2 * _RATE_HZ
+"""From so many samples on, utterances begin with the level of those before them."""
+_REMEMBERED: Final = 30 * _RATE_HZ
+"""The level follows the utterances of the last so many samples."""
+_HEARD_AGAIN: Final = 12 * _RATE_HZ
+"""An utterance of at most so many samples is heard once more as a whole when it is over."""
 _UNKNOWN: Final = 0.5
 """The confidence of words before the lattice search, which alone gives probabilities."""
 _PRONUNCIATION: Final = re.compile(r"\(\d+\)$")
@@ -170,11 +180,44 @@ def _decoder() -> Decoder:
     return Decoder(loglevel="FATAL", dither=False)
 
 
+class _Whole:
+    """In the child: a decoder for utterances as a whole, whose level it takes from themselves.
+
+    One that has heard an utterance bit by bit takes no other's level any more, so it hears none so.
+    """
+
+    def __init__(self) -> None:
+        self._decoder = _decoder()
+
+    def hear(self, pcm: bytes, *, level_only: bool = False) -> "_Heard":
+        with warnings.catch_warnings():
+            # It is deprecated as unnecessary, but else the noise of before changes the level.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            self._decoder.start_stream()
+        self._decoder.start_utt()
+        self._decoder.process_raw(pcm, no_search=level_only, full_utt=True)
+        level = np.array(self._decoder.get_cmn().split(","), np.float32)
+        self._decoder.end_utt()
+        return _Heard(level, () if level_only else tuple(_segments(self._decoder, is_last=True)))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Heard:
+    level: Floats
+    """The mean of each cepstral coefficient."""
+    segments: tuple[Segment, ...]
+
+
 @dataclass(slots=True)
 class _Listening:
     """In the child: one source's decoder and what it has heard of an utterance."""
 
+    whole: _Whole
     decoder: Decoder = field(default_factory=_decoder)
+    level: Floats | None = None
+    """Of the utterances before."""
+    n_known: int = 0
+    """Samples that it is of."""
     heard: bytearray = field(default_factory=bytearray)
     n_decoded: int = 0
     """Bytes."""
@@ -182,12 +225,15 @@ class _Listening:
     is_open: bool = False
 
     def hear(self, piece: Piece) -> tuple[Segment, ...]:
+        """The words of the utterance so far; of all of it once more at its end."""
         if piece.begins:
             self._end()
             self.heard.clear()
             self.n_levelled = 0
         self.heard += piece.pcm
-        self._level(is_last=piece.is_last)
+        if piece.is_last and (piece.begins or len(self.heard) <= 2 * _HEARD_AGAIN):
+            return self._hear_all()
+        self._begin()
         if not self.is_open:
             return ()
         rest = bytes(self.heard[self.n_decoded :])
@@ -198,24 +244,34 @@ class _Listening:
             self._end()
         return tuple(_segments(self.decoder, is_last=piece.is_last))
 
-    def _level(self, *, is_last: bool) -> None:
-        n_samples = len(self.heard) // 2
-        enough = max((n for n in _LEVELLED_AT if n <= n_samples), default=0)
-        if not enough and is_last:
-            enough = n_samples
-        if enough <= self.n_levelled:
-            return
+    def _hear_all(self) -> tuple[Segment, ...]:
+        """An utterance that is over."""
         self._end()
-        self.decoder.start_stream()  # forgets the noise of what was before
+        if not self.heard:
+            return ()
+        found, n_samples = self.whole.hear(bytes(self.heard)), len(self.heard) // 2
+        share = n_samples / (n_samples + self.n_known)
+        before = found.level if self.level is None else self.level
+        self.level = before + share * (found.level - before)
+        self.n_known = min(self.n_known + n_samples, _REMEMBERED)
+        return found.segments
+
+    def _begin(self) -> None:
+        """Begin, or begin anew, where more is known of the level than before."""
+        if self.level is not None and self.n_known >= _KNOWN:
+            if not self.is_open:
+                self._start(self.level)
+            return
+        enough = max((n for n in _LEVELLED_AT if 2 * n <= len(self.heard)), default=0)
+        if enough > self.n_levelled:
+            self._end()
+            self._start(self.whole.hear(bytes(self.heard[: 2 * enough]), level_only=True).level)
+            self.n_levelled = enough
+
+    def _start(self, level: Floats) -> None:
+        self.decoder.set_cmn(",".join(f"{one:.4f}" for one in level))
         self.decoder.start_utt()
-        first = bytes(self.heard[: enough * 2])
-        self.decoder.process_raw(first, no_search=True, full_utt=True)
-        level = self.decoder.get_cmn()
-        self.decoder.end_utt()
-        self.decoder.set_cmn(level)
-        self.decoder.start_stream()
-        self.decoder.start_utt()
-        self.is_open, self.n_decoded, self.n_levelled = True, 0, enough
+        self.is_open, self.n_decoded = True, 0
 
     def _end(self) -> None:
         if self.is_open:
@@ -236,7 +292,8 @@ class _Desk:
     """In the child: whoever is asked about."""
 
     def __init__(self) -> None:
-        self._spare: _Listening | None = _Listening()
+        self._whole = _Whole()
+        self._spare: _Listening | None = _Listening(self._whole)
         self._sources: dict[str, _Listening] = {}
 
     def answer(self, question: Piece | Forgotten) -> tuple[Segment, ...]:
@@ -245,7 +302,7 @@ class _Desk:
             return ()
         listening = self._sources.get(question.source)
         if listening is None:
-            listening = self._sources[question.source] = self._spare or _Listening()
+            listening = self._sources[question.source] = self._spare or _Listening(self._whole)
             self._spare = None
         return listening.hear(question)
 

@@ -17,15 +17,14 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Final, Literal, Protocol
 
-import numpy as np
 from pydantic import Field, JsonValue
 
 from mmstream.codecs.jpeg import encode_jpeg
 from mmstream.config import Settings
-from mmstream.detectors.masks import Polygon, ignored
+from mmstream.detectors.masks import Polygon, blackened
 from mmstream.errors import CommandError
 from mmstream.features.drawing import MAX_HZ, Mark, marked, spectrogram
-from mmstream.media import NS_PER_SEC, Box, Bytes, VideoFrame, secs_to_ns
+from mmstream.media import NS_PER_SEC, Box, secs_to_ns
 from mmstream.messages import Event, Info, Published, WireBox, iso_utc
 from mmstream.metrics import StageMetrics
 from mmstream.sinks.own_thread import OwnThread
@@ -39,8 +38,6 @@ MAX_OFF_SECS: Final = 3.0
 """A picture that was captured so long before or after is none of the event."""
 SAME_SECS: Final = 0.1
 """Boxes are drawn only where the picture was captured this near to when they were seen."""
-_MARGIN: Final = 2
-"""Pixels around a mask that are painted too: scaling mixes neighbours."""
 _UNKNOWN: Final = "no snapshot of %s: its masks are not known"
 
 _log = logging.getLogger(__name__)
@@ -281,25 +278,8 @@ def developed(shot: Shot, settings: SnapshotSettings, masks: tuple[Polygon, ...]
         secs, max_khz = glimpse.samples.size / rate_hz, min(MAX_HZ, rate_hz / 2) / 1000
         footer += f", {secs:.1f} s, to {max_khz:g} kHz"
     else:
-        picture = _masked(glimpse.frame, settings.width, masks)
+        picture = blackened(glimpse.frame.image, settings.width, masks)
     return encode_jpeg(marked(picture, shot.marks, footer=footer), quality=settings.quality)
-
-
-def _masked(frame: VideoFrame, max_width: int, masks: tuple[Polygon, ...]) -> Bytes:
-    """[h, w, 3]: the picture made small, and black where nobody is to see anything."""
-    image = frame.image
-    width = min(max_width, image.width)
-    height = max(1, round(image.height * width / image.width))
-    picture = image.rgb((width, height))
-    if not masks:
-        return picture
-    hidden = ignored(masks, height, width).copy()
-    for _ in range(_MARGIN):
-        hidden[1:] |= hidden[:-1].copy()
-        hidden[:-1] |= hidden[1:].copy()
-        hidden[:, 1:] |= hidden[:, :-1].copy()
-        hidden[:, :-1] |= hidden[:, 1:].copy()
-    return np.where(hidden[:, :, None], np.uint8(0), picture)
 
 
 def _marks(event: Event, *, with_boxes: bool) -> Iterator[Mark]:

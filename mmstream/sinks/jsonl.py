@@ -6,7 +6,6 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from io import FileIO
 from typing import Final
@@ -17,6 +16,7 @@ from mmstream.config import Settings
 from mmstream.errors import SinkError
 from mmstream.messages import Published
 from mmstream.metrics import StageMetrics
+from mmstream.sinks.appender import Appender
 from mmstream.sinks.own_thread import OwnThread
 
 STDOUT: Final = "-"
@@ -45,7 +45,8 @@ class JsonlSink:
     def __init__(self, settings: JsonlSettings) -> None:
         """Nothing is opened yet."""
         self.metrics = StageMetrics(self.name)
-        self._writer = _LineWriter(settings)
+        place = "standard output" if settings.path == STDOUT else settings.path
+        self._file = Appender(place, partial(_opened, settings))
         self._thread = OwnThread(self.name)
         self._closed = asyncio.Event()
 
@@ -57,7 +58,7 @@ class JsonlSink:
         """
         self.metrics.n_in += 1
         try:
-            await self._on_thread(partial(self._writer.write, to_line(message).encode()))
+            await self._on_thread(partial(self._file.append, to_line(message).encode()))
         except SinkError:
             self.metrics.drop("write_failed")
             raise
@@ -72,9 +73,9 @@ class JsonlSink:
         """
         try:
             async with asyncio.timeout(timeout_secs):
-                await self._on_thread(self._writer.open)
+                await self._on_thread(self._file.open)
         except TimeoutError:
-            msg = f"cannot open {self._writer.place} in {timeout_secs:g} s"
+            msg = f"cannot open {self._file.place} in {timeout_secs:g} s"
             raise SinkError(msg) from None
 
     async def run(self) -> None:
@@ -83,7 +84,7 @@ class JsonlSink:
         Raises:
             SinkError: it cannot be opened; the text names the file and says why.
         """
-        await self._on_thread(self._writer.open)
+        await self._on_thread(self._file.open)
         await self._closed.wait()
 
     async def close(self) -> None:
@@ -91,13 +92,13 @@ class JsonlSink:
         if self._closed.is_set():
             return
         self._closed.set()
-        closing = asyncio.wrap_future(self._thread.submit(self._writer.close))
+        closing = asyncio.wrap_future(self._thread.submit(self._file.close))
         self._thread.end()
         await asyncio.wait({closing}, timeout=CLOSE_SECS)
 
     async def _on_thread(self, work: Callable[[], object]) -> None:
         if self._closed.is_set():
-            msg = f"{self._writer.place} is closed"
+            msg = f"{self._file.place} is closed"
             raise SinkError(msg)
         await self._thread.do(work)
 
@@ -108,60 +109,10 @@ def to_line(message: Published) -> str:
     return json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n"
 
 
-class _LineWriter:
-    """The file itself, unbuffered; used on one thread."""
-
-    def __init__(self, settings: JsonlSettings) -> None:
-        self.place = "standard output" if settings.path == STDOUT else settings.path
-        self._settings = settings
-        self._file: FileIO | None = None
-
-    def open(self) -> FileIO:
-        if self._file is None:
-            try:
-                self._file = self._opened()
-            except (OSError, ValueError) as error:  # ValueError: standard output is closed
-                msg = f"cannot open {self.place}: {_reason(error)}"
-                raise SinkError(msg) from None
-        return self._file
-
-    def write(self, line: bytes) -> None:
-        file = self.open()
-        rest = memoryview(line)
-        try:
-            while rest:
-                rest = rest[_written(file, rest) :]
-        except OSError as error:
-            self._take_back(file, n_bytes=len(line) - len(rest))
-            msg = f"cannot write to {self.place}: {_reason(error)}"
-            raise SinkError(msg) from None
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-
-    def _opened(self) -> FileIO:
-        if self._settings.path == STDOUT:
-            if sys.stdout is None:  # `>&-`, or a service without one
-                raise OSError(errno.EBADF, "it is closed")
-            sys.stdout.flush()
-            return FileIO(os.dup(sys.stdout.fileno()), "w")
-        return FileIO(self._settings.path, "a" if self._settings.append else "w")
-
-    def _take_back(self, file: FileIO, *, n_bytes: int) -> None:
-        """A full disk takes half a line: remove it, so that the next one starts a line."""
-        if n_bytes and file.seekable():
-            with suppress(OSError):  # the write's own error is the one to report
-                file.truncate(file.tell() - n_bytes)
-                file.seek(0, os.SEEK_END)
-
-
-def _written(file: FileIO, chunk: memoryview) -> int:
-    n_bytes = file.write(chunk)
-    if n_bytes is None:
-        raise BlockingIOError(0, "it takes no more just now")
-    return n_bytes
-
-
-def _reason(error: Exception) -> str:
-    return error.strerror or str(error) if isinstance(error, OSError) else str(error)
+def _opened(settings: JsonlSettings) -> FileIO:
+    if settings.path == STDOUT:
+        if sys.stdout is None:  # `>&-`, or a service without one
+            raise OSError(errno.EBADF, "it is closed")
+        sys.stdout.flush()
+        return FileIO(os.dup(sys.stdout.fileno()), "w")
+    return FileIO(settings.path, "a" if settings.append else "w")

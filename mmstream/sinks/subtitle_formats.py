@@ -1,6 +1,6 @@
 """Final captions as subtitle files: WebVTT, SubRip and a plain transcript. Pure: no file, no clock.
 
-    captions -> cues (a start, an end, at most two lines of 42 characters) -> text of a file
+    captions -> cues (a start, an end, at most two lines of 42 columns) -> text of a file
 
 `whole` writes all captions of a recording at once: sorted, each shown long enough to be read where
 the next leaves room. `Rolling` appends as finals come: what was written stays, so a cue lasts
@@ -13,7 +13,6 @@ brackets along. What is seen has the class `scene` and the top of the picture in
 """
 
 import html
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -21,12 +20,16 @@ from pathlib import PurePath
 from typing import Final, Literal
 
 from mmstream.messages import Caption, iso_utc
+from mmstream.sinks.line_breaks import columns, lines_of, one_line
 
-LINE_CHARS: Final = 42
 CUE_LINES: Final = 2
 MIN_MS: Final = 1000
-CHAR_MS: Final = 60
-"""About how long a character takes to be read: 17 in a second."""
+COLUMN_MS: Final = 60
+"""About how long a column takes to be read: 17 letters in a second, or 8 characters of Chinese."""
+
+
+NOTE: Final = "NOTE Times count from"
+"""In WebVTT, before the instant at which a file that grows has its zero."""
 
 
 class SubtitleFormat(StrEnum):
@@ -46,15 +49,15 @@ class Cue:
     kind: Literal["speech", "sound", "scene"]
     start_ms: int
     end_ms: int
-    lines: tuple[str, ...]
-    """Each at most `LINE_CHARS` long, unless it is a single word."""
+    text: str
+    """What it says, unbroken."""
     on_screen: bool | None
     """Whether who speaks is seen; None: not known."""
 
     @property
-    def text(self) -> str:
-        """What it says, unbroken."""
-        return " ".join(self.lines)
+    def lines(self) -> Sequence[str]:
+        """Each at most 42 columns wide, unless it is a single word."""
+        return [line.rstrip() for line in lines_of(self.text)]
 
 
 def format_of(path: str) -> SubtitleFormat:
@@ -77,11 +80,12 @@ def whole(
 ) -> str:
     """The file of a recording that began at `zero_utc_ns`, from the finals among its captions.
 
-    With `voices` each cue names its source.
+    With `voices` each cue names its source. Players begin a recording at 0, so nothing says when
+    that was.
     """
     cues = polished([cue for one in captions for cue in cues_of(one, zero_utc_ns)])
     written = (_written(cue, form, n + 1, voices=voices) for n, cue in enumerate(cues))
-    return beginning(form, zero_utc_ns) + "".join(written)
+    return _header(form) + "".join(written)
 
 
 class Rolling:
@@ -113,30 +117,29 @@ class Rolling:
 
 
 def beginning(form: SubtitleFormat, zero_utc_ns: int) -> str:
-    """What a file starts with, before the first cue."""
-    if form is SubtitleFormat.WEBVTT:
-        return f"WEBVTT\n\nNOTE Times count from {iso_utc(zero_utc_ns)}\n\n"
-    return ""
+    """What a file that grows starts with, before the first cue."""
+    header = _header(form)
+    return header and f"{header}{NOTE} {iso_utc(zero_utc_ns)}\n\n"
 
 
 def cues_of(caption: Caption, zero_utc_ns: int) -> Sequence[Cue]:
     """A final caption as cues; one that is too long for two lines as several, in equal pace."""
-    text = _plain(caption.text)
+    text = one_line(caption.text)
     if caption.state != "final" or not text:
         return ()
     start_ms, end_ms = (
         max(0, round(secs * 1000 - zero_utc_ns / 1_000_000))
         for secs in (caption.t_start, caption.t_end)
     )
-    lines = textwrap.wrap(text, LINE_CHARS, break_long_words=False, break_on_hyphens=False)
-    pieces = [tuple(lines[n : n + CUE_LINES]) for n in range(0, len(lines), CUE_LINES)]
-    n_chars = sum(map(len, lines))
+    lines = lines_of(text)
+    pieces = ["".join(lines[n : n + CUE_LINES]).rstrip() for n in range(0, len(lines), CUE_LINES)]
+    n_columns = sum(map(columns, pieces))
     cues: list[Cue] = []
     n_before = 0
     for n, piece in enumerate(pieces):
-        n_after = n_before + sum(map(len, piece))
+        n_after = n_before + columns(piece)
         from_ms, to_ms = (
-            start_ms + (end_ms - start_ms) * count // n_chars for count in (n_before, n_after)
+            start_ms + (end_ms - start_ms) * count // n_columns for count in (n_before, n_after)
         )
         cue_id = caption.id if n == 0 else f"{caption.id}-{n + 1}"
         ends = max(to_ms, from_ms + 1)
@@ -157,7 +160,7 @@ def polished(cues: Sequence[Cue]) -> Sequence[Cue]:
     in_order = sorted(cues, key=lambda cue: (cue.start_ms, cue.end_ms))
     for cue in _apart(in_order)[::-1]:
         row = (cue.source, cue.kind)
-        readable_ms = cue.start_ms + max(MIN_MS, CHAR_MS * len(cue.text))
+        readable_ms = cue.start_ms + max(MIN_MS, COLUMN_MS * columns(cue.text))
         end_ms = max(cue.end_ms, readable_ms)
         placed.append(replace(cue, end_ms=min(end_ms, next_ms.get(row, end_ms))))
         next_ms[row] = cue.start_ms
@@ -177,9 +180,8 @@ def _apart(cues: Sequence[Cue]) -> Sequence[Cue]:
     return moved
 
 
-def _plain(text: str) -> str:
-    """One line: runs of white space and control characters are a space."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+def _header(form: SubtitleFormat) -> str:
+    return "WEBVTT\n\n" if form is SubtitleFormat.WEBVTT else ""
 
 
 def _written(cue: Cue, form: SubtitleFormat, number: int, *, voices: bool) -> str:

@@ -1,9 +1,7 @@
 """Subtitles of what runs: a file that grows with each final caption, and is whole at any moment."""
 
 import asyncio
-import os
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from io import FileIO
@@ -17,8 +15,9 @@ from mmstream.config import Settings
 from mmstream.errors import SinkError
 from mmstream.messages import Caption, Published
 from mmstream.metrics import StageMetrics
+from mmstream.sinks.appender import Appender
 from mmstream.sinks.own_thread import OwnThread
-from mmstream.sinks.subtitle_formats import Rolling, SubtitleFormat, beginning, format_of
+from mmstream.sinks.subtitle_formats import NOTE, Rolling, SubtitleFormat, beginning, format_of
 
 CLOSE_SECS: Final = 2.0
 """A disk that hangs holds `close` up for no longer than this."""
@@ -63,7 +62,7 @@ class SubtitlesSink:
         """
         self.metrics = StageMetrics(self.name)
         self._settings = settings
-        self._file = _CueFile(Path(settings.path), zero_utc_ns=zero_utc_ns, voices=voices)
+        self._file = _CueFile(settings.path, zero_utc_ns=zero_utc_ns, voices=voices)
         self._thread = OwnThread(self.name)
         self._closed = asyncio.Event()
 
@@ -124,52 +123,32 @@ class SubtitlesSink:
 
 
 class _CueFile:
-    """The file itself, unbuffered; used on one thread."""
+    """The file itself; used on one thread."""
 
-    def __init__(self, path: Path, *, zero_utc_ns: int, voices: bool) -> None:
-        self._path = path
-        self._form = format_of(str(path))
-        self._beginning = beginning(self._form, zero_utc_ns)
-        self._rolling = Rolling(self._form, zero_utc_ns=zero_utc_ns, voices=voices)
-        self._file: FileIO | None = None
+    def __init__(self, path: str, *, zero_utc_ns: int, voices: bool) -> None:
+        form = format_of(path)
+        self._file = Appender(path, partial(_opened, Path(path), form))
+        self._beginning = beginning(form, zero_utc_ns).encode()
+        self._has_begun = False
+        self._rolling = Rolling(form, zero_utc_ns=zero_utc_ns, voices=voices)
 
-    def open(self) -> FileIO:
-        if self._file is None:
-            try:
-                _keep_older(self._path, self._form)
-                file = FileIO(self._path, "w")
-            except OSError as error:
-                msg = f"cannot open {self._path}: {error.strerror or error}"
-                raise SinkError(msg) from None
-            self._append(file, self._beginning)
-            self._file = file
-        return self._file
+    def open(self) -> None:
+        """So that it is whole, though it has no cue yet."""
+        if not self._has_begun:
+            self._file.append(self._beginning)
+            self._has_begun = True
 
     def write(self, caption: Caption) -> None:
-        self._append(self.open(), self._rolling.push(caption))
+        self.open()
+        self._file.append(self._rolling.push(caption).encode())
 
     def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-
-    def _append(self, file: FileIO, text: str) -> None:
-        chunk = text.encode()
-        rest = memoryview(chunk)
-        try:
-            while rest:
-                rest = rest[file.write(rest) or 0 :]
-        except OSError as error:
-            _take_back(file, n_bytes=len(chunk) - len(rest))
-            msg = f"cannot write to {self._path}: {error.strerror or error}"
-            raise SinkError(msg) from None
+        self._file.close()
 
 
-def _take_back(file: FileIO, *, n_bytes: int) -> None:
-    """A full disk takes half a cue: remove it, so that the file stays whole."""
-    if n_bytes and file.seekable():
-        with suppress(OSError):  # the write's own error is the one to report
-            file.truncate(file.tell() - n_bytes)
-            file.seek(0, os.SEEK_END)
+def _opened(path: Path, form: SubtitleFormat) -> FileIO:
+    _keep_older(path, form)
+    return FileIO(path, "w")
 
 
 def _keep_older(path: Path, form: SubtitleFormat) -> None:
@@ -189,6 +168,6 @@ def _has_cues(path: Path, form: SubtitleFormat) -> bool:
     """A file of ours that has none begins with a note at most."""
     if form is not SubtitleFormat.WEBVTT:
         return path.stat().st_size > 0
-    ours = beginning(form, 0).split(" count")[0].encode()
+    ours = beginning(form, 0).partition(NOTE)[0].encode() + NOTE.encode()
     with path.open("rb") as file:
         return file.read(len(ours)) != ours or b"-->" in file.read()

@@ -52,14 +52,14 @@ def styled(caption: Caption) -> Text:
     """Committed words bold, those that may change dim; sounds and the scene in their own style."""
     text = Text(caption.text, style=_STYLES[caption.kind])
     if caption.kind == "speech" and caption.state == "partial":
-        text.stylize("not bold dim", _n_committed(caption))
+        text.stylize("not bold dim", _n_steady(caption))
     return text
 
 
-def _n_committed(caption: Caption) -> int:
-    """How many characters of the text its committed words take up."""
+def _n_steady(caption: Caption) -> int:
+    """How many characters of the text its steady words take up."""
     end = 0
-    for word in caption.words[: caption.committed]:
+    for word in caption.words[: caption.steady]:
         found = caption.text.find(word.text, end)
         if found >= 0:
             end = found + len(word.text)

@@ -6,7 +6,7 @@ in which batch, or whether the training was interrupted before.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,17 +16,18 @@ from torch.utils.data import DataLoader, Dataset
 
 from mmstream.config import Settings
 from mmstream.errors import ConfigError, ScorerError
-from mmstream.features.audio import Feature, StftSettings
 from mmstream.models.heads import ClassifierSettings
 from mmstream.models.mmt import ANSWER, Inputs, MmtSettings
+from mmstream.models.mmt_shapes import sight_of, sound_of
 from mmstream.training.dataset import Example, ExampleDataset, shuffled, targets
 from mmstream.training.reading import Words
+
+if TYPE_CHECKING:
+    from mmstream.features.audio import Feature
 
 Change = Callable[[Example], Example]
 """What is done to an example before it is in a batch."""
 
-_AT_ONCE: Final = 8
-"""Sounds whose features are taken together: of 64 at once each takes up to 4 times as long."""
 _SHIFT, _MASK, _ROLL, _MIX = 2, 3, 4, 5  # purposes, as in mmstream.training.noise
 
 
@@ -230,16 +231,12 @@ class Collator:
 
     def _sound(self, examples: Sequence[Example]) -> tuple[Tensor, Tensor] | tuple[None, None]:
         """Frames [b, t, f] and whether they are there [b, t]."""
-        if self._front is None or not any(len(example.sound) for example in examples):
+        if self._front is None:
             return None, None
-        whole = next(example.sound for example in examples if len(example.sound))
-        sounds, heard = _padded([example.sound for example in examples], whole.shape[1:])
-        heard &= _padded([example.heard for example in examples], ())[0]
-        if whole.ndim == 1:
-            frames = torch.cat([self._front(part) for part in torch.split(sounds, _AT_ONCE)])
-            heard = _frames_heard(heard, self._front.settings)
-        else:
-            frames = sounds
+        sounds, heards = [one.sound for one in examples], [one.heard for one in examples]
+        frames, heard = sound_of(sounds, heards, self._front)
+        if frames is None or heard is None:
+            return None, None
         if self._masks is not None:
             lengths = heard.sum(dim=1).tolist()
             self._masks(frames, [example.index for example in examples], lengths)
@@ -249,12 +246,9 @@ class Collator:
         self, examples: Sequence[Example]
     ) -> tuple[Tensor, Tensor, Tensor] | tuple[None, None, None]:
         """Pictures [b, t, c, h, w], whether they are there [b, t], and when [b, t]."""
-        if "video" not in self._modalities or not any(len(one.pictures) for one in examples):
+        if "video" not in self._modalities:
             return None, None, None
-        whole = next(example.pictures for example in examples if len(example.pictures))
-        pictures, present = _padded([example.pictures for example in examples], whole.shape[1:])
-        at_secs, _ = _padded([example.at_secs for example in examples], ())
-        return pictures.permute(0, 1, 4, 2, 3), present, at_secs
+        return sight_of([one.pictures for one in examples], [one.at_secs for one in examples])
 
 
 class Swapped(Dataset[Example]):
@@ -339,25 +333,6 @@ def frame_statistics(batches: Iterable[Batch]) -> tuple[Tensor, Tensor]:
 def _name(example: Example) -> str:
     group = example.annotation.group
     return f"{example.index} ({group})" if group else str(example.index)
-
-
-def _padded(arrays: Sequence[np.ndarray], shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """[b, n, *shape] with zeros behind, and which of [b, n] are no padding."""
-    kind = next((array.dtype for array in arrays if len(array)), arrays[0].dtype)
-    whole = np.zeros((len(arrays), max(map(len, arrays)), *shape), kind)
-    present = np.zeros(whole.shape[:2], np.bool_)
-    for row, there, array in zip(whole, present, arrays, strict=True):
-        if len(array):
-            row[: len(array)] = array
-            there[: len(array)] = True
-    return torch.from_numpy(whole), torch.from_numpy(present)
-
-
-def _frames_heard(heard: Tensor, settings: StftSettings) -> Tensor:
-    """[b, n] -> [b, t]: whether all samples of a frame were heard."""
-    if heard.shape[1] < settings.n_window:
-        return heard[:, :0]
-    return heard.unfold(1, settings.n_window, settings.n_hop).all(dim=2)
 
 
 def _stretch(n_longest: int, n: int, rng: np.random.Generator) -> tuple[int, int]:

@@ -14,14 +14,13 @@ from typing import Final, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
 
 from mmstream.clock import ManualClock
 from mmstream.codecs import Decoded, MediaInput
 from mmstream.config import Settings
 from mmstream.errors import SourceError
 from mmstream.features.audio import LogMel, LogMelSettings
-from mmstream.features.video import luma_of, small_luma
+from mmstream.features.video import luma_of
 from mmstream.media import (
     DEFAULT_RATE_HZ,
     NS_PER_SEC,
@@ -35,6 +34,8 @@ from mmstream.media import (
     ns_to_samples,
 )
 from mmstream.metrics import StageMetrics
+from mmstream.models.mmt_shapes import picture_of, slot_of
+from mmstream.models.mmt_spec import MmtPictures
 from mmstream.sources.media import MediaFile, MediaSettings
 from mmstream.training.mouths import MouthFinder, cut_square
 
@@ -43,8 +44,6 @@ FULL_SCALE: Final = 16_384
 
 _CHUNK_NS: Final = NS_PER_SEC // 10
 """No chunk of a media file is longer."""
-_EARLY_NS: Final = NS_PER_SEC // 1_000
-"""Containers round the instants of pictures to as much."""
 
 
 class SoundSettings(Settings):
@@ -54,18 +53,12 @@ class SoundSettings(Settings):
     """As log-mel energies, 16-bit floats; by default as samples, 16-bit integers at 16 kHz."""
 
 
-class PictureSettings(Settings):
-    """How pictures are kept."""
+class PictureSettings(MmtPictures):
+    """How pictures are kept.
 
-    width: int = Field(default=64, ge=1)
-    """Pixels across; the aspect is not kept."""
-    height: int = Field(default=64, ge=1)
-    """Pixels down."""
-    fps: int = Field(default=25, ge=1)
-    """At most so many in a second: the first that starts in each 1 / fps of the span. Where none
-    starts, as in a span between two pictures of a slow camera, there is none."""
-    colour: Literal["luma", "rgb"] = "luma"
-    """luma: one byte per pixel, 0..255 (BT.601)."""
+    Where none starts, as in a span between two pictures of a slow camera, there is none.
+    """
+
     part: Literal["whole", "mouth"] = "whole"
     """mouth: a square around the mouth of a face that is turned to the camera, at the same place in
     all pictures of a span; a span without a face has none. They wait in memory for its end."""
@@ -283,14 +276,14 @@ class _Take:
 
     def _see(self, frame: VideoFrame, settings: PictureSettings) -> None:
         since_ns = frame.start_ns - self.wanted.start_ns
-        slot = (since_ns + _EARLY_NS) * settings.fps // NS_PER_SEC
+        slot = slot_of(since_ns, settings)
         if slot > self._slot:
             self._slot = slot
             self._at_ns.append(since_ns)
             if settings.part == "mouth":
                 self._images.append(frame.image)
             else:
-                self._pictures.append(_small(frame.image, settings))
+                self._pictures.append(picture_of(frame.image, settings))
 
     def _samples(self) -> tuple[Floats, NDArray[np.bool_]]:
         """[n] from the start of the span to its end, and which of them were heard."""
@@ -342,13 +335,6 @@ def _replayed_ns(path: Path) -> int:
 def _apart(path: Path) -> str:
     how = "`ffmpeg -i IN -c copy OUT` puts them beside each other"
     return f"{path}: sound and pictures of one time lie more than 10 s apart in the file; {how}"
-
-
-def _small(image: Image, settings: PictureSettings) -> Bytes:
-    """[height, width, 1 or 3], scaled down by averaging."""
-    if settings.colour == "luma":
-        return small_luma(image, width=settings.width, height=settings.height)[..., None]
-    return image.rgb((settings.width, settings.height))
 
 
 @cache
