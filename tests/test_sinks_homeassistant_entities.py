@@ -85,7 +85,8 @@ def rendered(template: JsonValue, message: Published) -> str:
     """As Home Assistant renders it, with what it has from Jinja itself."""
     assert isinstance(template, str)
     jinja = Environment(autoescape=False)  # noqa: S701 - what it renders is no HTML
-    return jinja.from_string(template).render(value_json=json.loads(message.to_json()))
+    said = json.loads(message.to_json())
+    return jinja.from_string(template).render(value_json=said, this={"state": "before"})
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -154,6 +155,12 @@ def test_a_trigger_fires_at_its_moment_unless_that_is_long_past() -> None:
         stamp = prompt.stamp.model_copy(update={"late": is_late})
         text = rendered(trigger["value_template"], Published(prompt.content, stamp))
         assert (text == trigger["payload"]) is fires
+
+
+def test_a_caption_that_takes_back_what_was_never_shown_leaves_the_last_one() -> None:
+    template = components("device")["caption"]["value_template"]
+    assert rendered(template, published(caption("final", "so it is"))) == "so it is"
+    assert rendered(template, published(caption("final", ""))) == "before"
 
 
 def test_a_long_caption_is_cut_and_whole_in_an_attribute() -> None:

@@ -95,7 +95,7 @@ class MmtSpec(Settings):
     @property
     def name(self) -> str:
         """What evidence calls the model: its folder, or the row of a training's `<row>/best`."""
-        folder = self.folder.resolve()
+        folder = self.folder
         return (folder.parent.name if folder.name == "best" else folder.name) or "mmt"
 
     @property

@@ -252,7 +252,10 @@ def _drops(key: str, topic: str, condition: str) -> Entity:
 
 
 def _caption(topic: str) -> Entity:
-    """The beginning as the state, all of it as an attribute."""
+    """The beginning as the state, all of it as an attribute.
+
+    A final without text takes back partials, which Home Assistant has not seen: the state stays.
+    """
     members = ("text", "kind", "language", "confidence", "ts_start", "ts_end", "late")
     told = ", ".join(f"'{name}': value_json.{name}" for name in members)
     options: Options = {
@@ -260,7 +263,7 @@ def _caption(topic: str) -> Entity:
         "icon": "mdi:closed-caption",
         "state_topic": topic,
         **SURELY,
-        "value_template": f"{{{{ value_json.text[:{MAX_STATE}] }}}}",
+        "value_template": f"{{{{ value_json.text[:{MAX_STATE}] or this.state }}}}",
         "json_attributes_topic": topic,
         "json_attributes_template": f"{{{{ {{{told}}} | tojson }}}}",
     }
