@@ -2,9 +2,11 @@
 
 A fresh interpreter, neither forked nor told of `__main__`: it works the same under a console
 script, a script and a test. It has a session of its own, so Ctrl-C at the terminal is not its
-business, and it ends when its pipe does: also when its parent was killed.
+business, and it ends when its pipe does: also when its parent was killed. One that hangs does not
+look at its pipe: Linux kills it when the thread that started it is gone.
 """
 
+import ctypes
 import os
 import pickle
 import signal
@@ -18,6 +20,9 @@ _Question = TypeVar("_Question")
 _Answer = TypeVar("_Answer")
 
 _GRACE_SECS: Final = 2.0
+_HANGS_SECS: Final = 120.0
+"""An answer never takes so long."""
+_PR_SET_PDEATHSIG: Final = 1
 _ONE_THREAD: Final = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
@@ -56,6 +61,8 @@ class Spawned(Generic[_Question, _Answer]):
         """
         try:
             self._pipe.send(question)
+            if not self._pipe.poll(_HANGS_SECS):
+                self._process.kill()
             answer: _Answer = self._pipe.recv()
         except (EOFError, OSError, pickle.UnpicklingError) as error:
             msg = f"its process ended (status {self._process.poll()})"
@@ -75,6 +82,8 @@ class Spawned(Generic[_Question, _Answer]):
 def serve(answer: Callable[[_Question], _Answer]) -> None:
     """In the child: answer what the parent asks, until it is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     with Connection(int(sys.argv[1])) as pipe:
         while True:
             try:
