@@ -9,6 +9,7 @@ from mmstream.clock import Clock
 from mmstream.detectors.masks import MasksBySource
 from mmstream.errors import ConfigError, StoreError
 from mmstream.heads.caption_draft import CaptionPart
+from mmstream.heads.caption_settings import SoundCaptions
 from mmstream.heads.captions import CaptioningHead
 from mmstream.heads.events import EventHead
 from mmstream.heads.scene_captions import SceneCaptionPart
@@ -103,10 +104,19 @@ def _caption_parts(name: str, settings: Configuration) -> tuple[CaptionPart, ...
     if captions.speech is not False:
         parts.append(SpeechCaptionPart(node=node, source=name))
     if captions.sounds is not False:
-        parts.append(SoundCaptionPart(captions.sounds, node=node, source=name))
+        sounds = _sounds_only(captions.sounds, settings.detectors)
+        parts.append(SoundCaptionPart(sounds, node=node, source=name))
     if captions.scene is not False:
         parts.append(SceneCaptionPart(captions.scene, node=node, source=name))
     return tuple(parts)
+
+
+def _sounds_only(sounds: SoundCaptions, detectors: DetectorSettings) -> SoundCaptions:
+    """What a trained model tells may be anything; it has a caption where a text is given for it."""
+    if detectors.mmt is False:
+        return sounds
+    told = {label.name for label in detectors.mmt.labels}
+    return sounds.model_copy(update={"left_out": sounds.left_out | told})
 
 
 def source_of(name: str, settings: SourceSettings, clock: Clock, rate_hz: int) -> Source:
