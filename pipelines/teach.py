@@ -27,6 +27,7 @@ from mmstream.models.taught import (
     TaughtClip,
     background_in,
 )
+from mmstream.pipelines import graph
 from mmstream.pipelines.configuration import DetectorSettings
 from mmstream.pipelines.embedding import Embedded, Embedder, embedded, embedder
 from mmstream.runtime.capture import ThreadedSource
@@ -195,9 +196,8 @@ def _check_label(label: str, folder: Path) -> None:
 
 
 def _told_by_detectors() -> frozenset[str]:
-    """Labels of all detectors, whether they are on or off just now."""
-    on = DetectorSettings()
-    specs = [getattr(on, name) for name in DetectorSettings.model_fields if name != "avp"]
+    """Labels of all detectors, whether they are on or off just now; models have others."""
+    specs = graph.specs(DetectorSettings(avp=False))
     return frozenset(label.name for spec in specs for label in spec.labels)
 
 

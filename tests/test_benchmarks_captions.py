@@ -10,7 +10,7 @@ from mmstream.benchmarks import captions, captions_picture
 from mmstream.benchmarks.captions_script import script
 from mmstream.benchmarks.captions_trial import attempt
 from mmstream.media import Hypothesis, Span, SpokenWord
-from mmstream.recognition.commit import CommitSettings, LocalAgreement
+from mmstream.recognition.commit import CommitSettings, Evidence, LocalAgreement
 
 
 def test_a_script_says_the_same_again_and_ends_with_its_words() -> None:
@@ -69,6 +69,6 @@ def test_evidence_has_fewer_wrong_words_at_equal_delay(tmp_path: Path) -> None:
 
 def test_the_default_is_under_a_second_behind() -> None:
     hypotheses = [list(one.hypotheses(captions.HOP_SECS)) for one in script(60, 300)]
-    tried = attempt(hypotheses, CommitSettings().build)
+    tried = attempt(hypotheses, lambda: Evidence(CommitSettings().steady_secs))
     assert sorted(tried.delays_secs)[int(0.95 * len(tried.delays_secs))] < 1
     assert tried.n_wrong <= 0.03 * tried.n_words

@@ -402,7 +402,7 @@ def test_a_live_source_among_files_makes_the_run_live(monkeypatch: pytest.Monkey
         await until(lambda: len(run.script.given) >= 3)  # the file waits for the sink
         await run.runtime.add(chain_of(beeps("b")))
         await until(lambda: any(one.source == "b" for one in run.runtime.statuses()))
-        await until(lambda: run.runtime.stages()[-2].dropped["sink_behind"] > 2)
+        await until(lambda: run.runtime.stages()[-2].dropped.total() > 2)
         sink.let_go.set()
 
     play(run, steps)
