@@ -115,8 +115,8 @@ def _sounds_only(sounds: SoundCaptions, detectors: DetectorSettings) -> SoundCap
     """What a trained model tells may be anything; it has a caption where a text is given for it."""
     if detectors.mmt is False:
         return sounds
-    told = {label.name for label in detectors.mmt.labels}
-    return sounds.model_copy(update={"left_out": sounds.left_out | told})
+    told = (label.name for label in detectors.mmt.labels)
+    return sounds.model_copy(update={"left_out": (*sounds.left_out, *told)})
 
 
 def source_of(name: str, settings: SourceSettings, clock: Clock, rate_hz: int) -> Source:

@@ -15,8 +15,13 @@ class SoundCaptions(Settings):
 
     texts: dict[str, SoundText] = Field(default_factory=dict)
     """What is said of a label, without the brackets; a label with a text is always told."""
-    left_out: frozenset[str] = frozenset(
-        {"speech", "person_speaking", "loud", "audio_lost", "out_of_sync", "unusual"}
+    left_out: tuple[str, ...] = (
+        "speech",
+        "person_speaking",
+        "loud",
+        "audio_lost",
+        "out_of_sync",
+        "unusual",
     )
     """Labels with sound that have no caption, unless `texts` names them."""
     repeat_secs: float = Field(10.0, ge=0, le=3600)
@@ -29,6 +34,7 @@ class SceneCaptions(Settings):
     settled_secs: float = Field(1.0, ge=0, le=60)
     """What is new is told once it has been so for this long."""
     gone_secs: float = Field(4.0, ge=0, le=600)
-    """Who is lost is told of once this long has passed: detectors miss people who are there."""
+    """Who is lost is told of once this long has passed: detectors miss people who are there.
+    Sooner, after `settled_secs`, where motion and presence end with them."""
     every_secs: float = Field(4.0, ge=0.5, le=3600)
     """At most one sentence in this time; the newest state wins."""
