@@ -24,6 +24,20 @@ Truth = Annotated[
 ]
 
 
+Recipe = Annotated[
+    str | None,
+    typer.Option(help="A YAML file, or a name; by default surveillance, for words captioning."),
+]
+Media = Annotated[
+    Path | None,
+    typer.Option(metavar="FOLDER", help="Where recordings are; by default beside the truth."),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY.PATH=VALUE", help="Override a key of the recipe."),
+]
+
+
 @dataclass(frozen=True, slots=True)
 class _Asked:
     """What is to be judged, and where figures go."""
@@ -49,18 +63,9 @@ class _Asked:
 
 def evaluate(  # noqa: PLR0913 - each is an option of its own
     truth: Truth,
-    recipe: Annotated[
-        str | None,
-        typer.Option(help="A YAML file, or a name; by default surveillance, for words captioning."),
-    ] = None,
-    media: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="Where recordings are; by default beside the truth."),
-    ] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY.PATH=VALUE", help="Override a key of the recipe."),
-    ] = None,
+    recipe: Recipe = None,
+    media: Media = None,
+    overrides: Overrides = None,
     labels: Annotated[
         list[str] | None, typer.Option("--label", help="Judge only this one; may be repeated.")
     ] = None,

@@ -27,6 +27,7 @@ from mmstream.pipelines.configuration import Configuration
 from mmstream.pipelines.replay import source_id
 from mmstream.pipelines.tally import LabelScore, Match, Said, Verdict, match, score, secs
 from mmstream.pipelines.truth import Judged, read
+from mmstream.runtime.graph import Graph
 from mmstream.runtime.local import LocalRuntime
 from mmstream.runtime.session import new_boot_id, serve
 from mmstream.sources.media import MediaFile, MediaSettings
@@ -170,7 +171,7 @@ def run(
     """
     files = list(dict.fromkeys(one.file for one in judged))
     played: dict[str, _Played] = {}
-    with _progress(len(files)) as progress:
+    with progress_of(len(files)) as progress:
         for file in files:
             progress.update(progress.task_ids[0], clip=file)
             played[file] = _play(recipe, media / file, clock)
@@ -195,7 +196,7 @@ def run(
 
 
 @contextmanager
-def _progress(n_files: int) -> Iterator[Progress]:
+def progress_of(n_files: int) -> Iterator[Progress]:
     """A bar on standard error, where that is a terminal."""
     console = Console(stderr=True)
     columns = (
@@ -240,6 +241,21 @@ class _Witness:
         return self.head.flush()
 
 
+def run_through(built: Graph, clock: Clock) -> None:
+    """Run a graph of recordings until they have ended.
+
+    Raises:
+        SourceError: one cannot be read.
+        KeyboardInterrupt: a signal came first.
+    """
+    runtime = LocalRuntime(built, clock, boot_id=new_boot_id())
+    asyncio.run(serve(runtime))
+    for failure in runtime.failures():
+        raise failure
+    if runtime.stopping:
+        raise KeyboardInterrupt
+
+
 def _source(path: Path) -> MediaSettings:
     return MediaSettings(type="media", url=str(path), pace="max")
 
@@ -257,12 +273,7 @@ def _play(recipe: Configuration, path: Path, clock: Clock) -> _Played:
     (chain,) = built.chains
     witness = _Witness(chain.head)
     built = replace(built, chains=(replace(chain, head=witness),))
-    runtime = LocalRuntime(built, clock, boot_id=new_boot_id())
-    asyncio.run(serve(runtime))
-    for failure in runtime.failures():
-        raise failure
-    if runtime.stopping:
-        raise KeyboardInterrupt
+    run_through(built, clock)
     return _Played(witness.reached_ns, tuple(_said(witness.decided)))
 
 

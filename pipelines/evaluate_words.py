@@ -8,32 +8,28 @@ one utterance, as nobody has it who listens live. What lies between the two is w
 beginning early, guarding and committing cost.
 """
 
-import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from mmstream.clock import Clock
+from mmstream.codecs import read_audio
 from mmstream.detectors.speech import SPEECH_RATE_HZ
 from mmstream.errors import ConfigError, SourceError
-from mmstream.media import AudioChunk, Floats, Take, samples_to_ns
+from mmstream.media import Floats, Take, samples_to_ns
 from mmstream.messages import Caption
 from mmstream.pipelines import caption, graph, transcripts
 from mmstream.pipelines.configuration import Configuration
+from mmstream.pipelines.evaluate import progress_of, run_through
 from mmstream.pipelines.replay import source_id
 from mmstream.pipelines.tally import secs
 from mmstream.pipelines.transcripts import Transcript
 from mmstream.pipelines.word_errors import WordErrors, mean_wer, total, word_errors
 from mmstream.recognition.spec import SpeechCaptions
-from mmstream.runtime.local import LocalRuntime
-from mmstream.runtime.session import new_boot_id, serve
 from mmstream.sinks.memory import MemorySink
 from mmstream.sinks.subtitle_formats import SubtitleFormat
 from mmstream.sources.media import MediaFile, MediaSettings
@@ -143,7 +139,7 @@ def run(judged: Judged, media: Path, clock: Clock) -> Report:
         KeyboardInterrupt: a signal came first.
     """
     recordings = []
-    with _raw(judged) as recogniser, _progress(len(judged.transcripts)) as progress:
+    with _raw(judged) as recogniser, progress_of(len(judged.transcripts)) as progress:
         for one in judged.transcripts:
             progress.update(progress.task_ids[0], clip=one.file)
             recordings.append(_understand(judged.recipe, recogniser, one, media, clock))
@@ -201,28 +197,11 @@ def _raw(judged: Judged) -> Iterator[Recogniser]:
         recogniser.close()
 
 
-@contextmanager
-def _progress(n_files: int) -> Iterator[Progress]:
-    """A bar on standard error, where that is a terminal."""
-    console = Console(stderr=True)
-    columns = (
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[clip]}"),
-    )
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
-        bar.add_task("", total=n_files, clip="")
-        yield bar
-
-
 def _understand(
     recipe: Configuration, recogniser: Recogniser, one: Transcript, media: Path, clock: Clock
 ) -> Recording:
     path = media / one.file
-    samples = _samples(path, clock)
+    samples = read_audio(path, SPEECH_RATE_HZ)
     live, raw = _live(recipe, path, clock), _whole(recogniser, one.file, samples)
     return Recording(
         file=one.file,
@@ -241,32 +220,13 @@ def _file(path: Path, clock: Clock) -> MediaFile:
     return MediaFile(source_id(str(path)), _settings(path), clock, rate_hz=SPEECH_RATE_HZ)
 
 
-def _samples(path: Path, clock: Clock) -> Floats:
-    """All sound of a recording, [n] at 16 kHz.
-
-    Raises:
-        SourceError: it cannot be read, or there is none.
-    """
-    with _file(path, clock).read() as items:
-        chunks = [item.samples for item in items if isinstance(item, AudioChunk)]
-    if not chunks:
-        msg = f"{path}: no sound in it; allowed: recordings in which something is said"
-        raise SourceError(msg)
-    return np.concatenate(chunks)
-
-
 def _live(recipe: Configuration, path: Path, clock: Clock) -> str:
     """The words of the captions of a recording."""
     source = _settings(path)
     settings = recipe.model_copy(update={"sources": {source_id(source.url): source}})
     sink = MemorySink(caption.N_CAPTIONS)
     built = graph.build(settings, clock, [sink], reports=False)
-    runtime = LocalRuntime(built, clock, boot_id=new_boot_id())
-    asyncio.run(serve(runtime))
-    for failure in runtime.failures():
-        raise failure
-    if runtime.stopping:
-        raise KeyboardInterrupt
+    run_through(built, clock)
     said = [one for one in sink.contents(Caption) if one.kind == "speech" and one.state == "final"]
     return " ".join(one.text for one in said if one.text)
 

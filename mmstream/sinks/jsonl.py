@@ -1,11 +1,9 @@
 """JSON lines: one message a line, to a file or to standard output."""
 
-import asyncio
 import errno
 import json
 import os
 import sys
-from collections.abc import Callable
 from functools import partial
 from io import FileIO
 from typing import Final
@@ -13,15 +11,11 @@ from typing import Final
 from pydantic import Field
 
 from mmstream.config import Settings
-from mmstream.errors import SinkError
 from mmstream.messages import Published
-from mmstream.metrics import StageMetrics
 from mmstream.sinks.appender import Appender
-from mmstream.sinks.own_thread import OwnThread
+from mmstream.sinks.file_sink import FileSink
 
 STDOUT: Final = "-"
-CLOSE_SECS: Final = 2.0
-"""Somebody who has stopped reading our pipe holds `close` up for no longer than this."""
 
 
 class JsonlSettings(Settings):
@@ -33,7 +27,7 @@ class JsonlSettings(Settings):
     """Keep what the file already holds; otherwise start it anew."""
 
 
-class JsonlSink:
+class JsonlSink(FileSink):
     """Writes each message as one line: its topic, then the payload that MQTT would carry.
 
     A line is with the operating system before `publish` returns, so a reader sees whole lines
@@ -44,11 +38,9 @@ class JsonlSink:
 
     def __init__(self, settings: JsonlSettings) -> None:
         """Nothing is opened yet."""
-        self.metrics = StageMetrics(self.name)
         place = "standard output" if settings.path == STDOUT else settings.path
-        self._file = Appender(place, partial(_opened, settings))
-        self._thread = OwnThread(self.name)
-        self._closed = asyncio.Event()
+        self._lines = Appender(place, partial(_opened, settings))
+        super().__init__(self.name, place, self._lines)
 
     async def publish(self, message: Published) -> None:
         """Write a line.
@@ -56,51 +48,7 @@ class JsonlSink:
         Raises:
             SinkError: it is lost; the text names the file and says why.
         """
-        self.metrics.n_in += 1
-        try:
-            await self._on_thread(partial(self._file.append, to_line(message).encode()))
-        except SinkError:
-            self.metrics.drop("write_failed")
-            raise
-        self.metrics.n_out += 1
-
-    async def ready(self, timeout_secs: float) -> None:
-        """Wait until the file is open.
-
-        Raises:
-            SinkError: it cannot be opened, or not in `timeout_secs` (a pipe that nobody reads); the
-                text names it and says why.
-        """
-        try:
-            async with asyncio.timeout(timeout_secs):
-                await self._on_thread(self._file.open)
-        except TimeoutError:
-            msg = f"cannot open {self._file.place} in {timeout_secs:g} s"
-            raise SinkError(msg) from None
-
-    async def run(self) -> None:
-        """Open the file and wait for `close`.
-
-        Raises:
-            SinkError: it cannot be opened; the text names the file and says why.
-        """
-        await self._on_thread(self._file.open)
-        await self._closed.wait()
-
-    async def close(self) -> None:
-        """Close the file once everything is written."""
-        if self._closed.is_set():
-            return
-        self._closed.set()
-        closing = asyncio.wrap_future(self._thread.submit(self._file.close))
-        self._thread.end()
-        await asyncio.wait({closing}, timeout=CLOSE_SECS)
-
-    async def _on_thread(self, work: Callable[[], object]) -> None:
-        if self._closed.is_set():
-            msg = f"{self._file.place} is closed"
-            raise SinkError(msg)
-        await self._thread.do(work)
+        await self._write(partial(self._lines.append, to_line(message).encode()))
 
 
 def to_line(message: Published) -> str:

@@ -1,26 +1,18 @@
 """Subtitles of what runs: a file that grows with each final caption, and is whole at any moment."""
 
-import asyncio
-from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from io import FileIO
 from itertools import count
 from pathlib import Path
-from typing import Final
 
 from pydantic import Field, field_validator
 
 from mmstream.config import Settings
-from mmstream.errors import SinkError
 from mmstream.messages import Caption, Published
-from mmstream.metrics import StageMetrics
 from mmstream.sinks.appender import Appender
-from mmstream.sinks.own_thread import OwnThread
+from mmstream.sinks.file_sink import FileSink
 from mmstream.sinks.subtitle_formats import NOTE, Rolling, SubtitleFormat, beginning, format_of
-
-CLOSE_SECS: Final = 2.0
-"""A disk that hangs holds `close` up for no longer than this."""
 
 
 class SubtitlesSettings(Settings):
@@ -46,7 +38,7 @@ class SubtitlesSettings(Settings):
         return is_wanted and caption.state == "final" and bool(caption.text.strip())
 
 
-class SubtitlesSink:
+class SubtitlesSink(FileSink):
     """Appends each final caption as a cue; all else passes it by uncounted.
 
     A cue is with the operating system before `publish` returns. Writing happens on a thread of the
@@ -60,11 +52,9 @@ class SubtitlesSink:
 
         Both hold for the whole run, so `voices` where there are or may be several sources.
         """
-        self.metrics = StageMetrics(self.name)
         self._settings = settings
-        self._file = _CueFile(settings.path, zero_utc_ns=zero_utc_ns, voices=voices)
-        self._thread = OwnThread(self.name)
-        self._closed = asyncio.Event()
+        self._cues = _CueFile(settings.path, zero_utc_ns=zero_utc_ns, voices=voices)
+        super().__init__(self.name, settings.path, self._cues)
 
     async def publish(self, message: Published) -> None:
         """Write a cue, if it is a final caption.
@@ -73,53 +63,8 @@ class SubtitlesSink:
             SinkError: it is lost; the text names the file and says why.
         """
         caption = message.content
-        if not isinstance(caption, Caption) or not self._settings.tells(caption):
-            return
-        self.metrics.n_in += 1
-        try:
-            await self._on_thread(partial(self._file.write, caption))
-        except SinkError:
-            self.metrics.drop("write_failed")
-            raise
-        self.metrics.n_out += 1
-
-    async def ready(self, timeout_secs: float) -> None:
-        """Wait until the file is open and can be read by others.
-
-        Raises:
-            SinkError: it cannot be opened, or not in `timeout_secs`; the text names it and says
-                why.
-        """
-        try:
-            async with asyncio.timeout(timeout_secs):
-                await self._on_thread(self._file.open)
-        except TimeoutError:
-            msg = f"cannot open {self._settings.path} in {timeout_secs:g} s"
-            raise SinkError(msg) from None
-
-    async def run(self) -> None:
-        """Open the file and wait for `close`.
-
-        Raises:
-            SinkError: it cannot be opened; the text names the file and says why.
-        """
-        await self._on_thread(self._file.open)
-        await self._closed.wait()
-
-    async def close(self) -> None:
-        """Close the file once everything is written."""
-        if self._closed.is_set():
-            return
-        self._closed.set()
-        closing = asyncio.wrap_future(self._thread.submit(self._file.close))
-        self._thread.end()
-        await asyncio.wait({closing}, timeout=CLOSE_SECS)
-
-    async def _on_thread(self, work: Callable[[], object]) -> None:
-        if self._closed.is_set():
-            msg = f"{self._settings.path} is closed"
-            raise SinkError(msg)
-        await self._thread.do(work)
+        if isinstance(caption, Caption) and self._settings.tells(caption):
+            await self._write(partial(self._cues.write, caption))
 
 
 class _CueFile:
